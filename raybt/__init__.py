@@ -1,0 +1,1 @@
+"""Intervention grids on reasoning language models, on any Ray cluster."""

@@ -1,0 +1,200 @@
+"""What a run is, as frozen data: the shape of a config file."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+BASELINE = "baseline"  # the empty intervention; no subset may take its name
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)]
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"a scale must be a finite number, got {value}; use 0 for ablation, 1 for no change")
+    return value
+
+
+Scale = Annotated[float, AfterValidator(_finite)]
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: an unknown key is a mistake, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class Model(Section):
+    name: str
+    """Hub id, local folder, or `raybt-toy` for the small model that ships with raybt."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; resolved to a commit before the first row."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """Attention implementation in transformers."""
+    trust_remote_code: bool = False
+
+
+class Fields(Section):
+    id: str | None = "id"
+    """Field that holds a unique id; null takes the position in the file before shuffling."""
+    question: str = "question"
+    answer: str = "answer"
+    """Field that holds the gold answer: a number, or a worked answer that ends in `#### number`."""
+
+
+class Problems(Section):
+    name: str
+    """Hub id, local .jsonl or .parquet file, or `raybt-toy` for the shipped word problems."""
+    subset: str | None = None
+    """Configuration name of a hub data set (GSM8K: `main`)."""
+    split: str = "test"
+    revision: str | None = None
+    limit: int | None = Field(None, ge=1)
+    shuffle_seed: int | None = None
+    """Shuffle before `limit` is applied; null keeps the file's order."""
+    fields: Fields = Fields()
+
+
+class Prompt(Section):
+    system: str | None = None
+    template: str | None = None
+    """Text with `{question}`; null uses the model's chat template with the question as the user's turn."""
+    chat: bool | None = None
+    """Send the filled template through the model's chat template; null: only where `template` is null."""
+    variants: dict[Name, str | None] = {"default": None}
+    """Name -> think suffix that replaces the one the template ends with; null keeps the template's own."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.template is not None and "{question}" not in self.template:
+            raise ValueError("the template must contain {question}, or every problem gets the same prompt; add it")
+        if not self.variants:
+            raise ValueError("at least one variant is needed; remove the key to get the template's own suffix")
+        return self
+
+    @property
+    def uses_chat(self) -> bool:
+        return self.template is None if self.chat is None else self.chat
+
+
+class Sampling(Section):
+    samples: int = Field(1, ge=1)
+    """Completions of each problem under each condition and variant."""
+    max_new_tokens: int = Field(512, ge=1)
+    temperature: float = Field(0.7, gt=0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """Keep the k most likely tokens; 0 keeps all."""
+    greedy: bool = False
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.greedy and self.samples > 1:
+            raise ValueError("greedy decoding writes the same completion every time; set samples to 1, or greedy to false")
+        return self
+
+
+class Triggers(Section):
+    strict: tuple[str, ...] = ("Wait", "Actually", "Hold on")
+    """Phrases that count as backtracking, matched as whole words."""
+    relaxed: tuple[str, ...] = ("Let me check", "Let's check", "I was wrong", "mistake")
+    """Further phrases that count in the relaxed tier."""
+    priority: Literal["earliest", "listed"] = "earliest"
+    """Which match is the onset: the earliest in the text, or the first in the list that occurs at all."""
+    case_sensitive: bool = True
+
+    @model_validator(mode="after")
+    def _check(self):
+        phrases = (*self.strict, *self.relaxed)
+        if not self.strict or not all(phrase.strip() for phrase in phrases):
+            raise ValueError("triggers.strict needs at least one phrase, and no phrase may be blank; add or remove one")
+        if len(set(phrases)) < len(phrases):
+            raise ValueError("a trigger phrase is listed twice; relaxed already includes strict; remove one")
+        return self
+
+
+class Grid(Section):
+    subsets: tuple[Name, ...] = Field(min_length=1)
+    """Names of subsets to intervene on."""
+    scales: tuple[Scale, ...] = Field((0.0,), min_length=1)
+    """Factors on the outputs of the subset's sites: 0 removes them, 1 changes nothing."""
+    variants: tuple[Name, ...] | None = None
+    """Prompt variants to cross with; null takes all."""
+    positions: Literal["decode", "generated"] = "decode"
+    """`decode`: every step but the first (N tokens, N-1 touched steps); `generated`: every step."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        for label in ("subsets", "scales", "variants"):
+            values = getattr(self, label) or ()
+            if len(set(values)) < len(values):
+                raise ValueError(f"{label} lists a value twice: {list(values)}; remove one")
+        return self
+
+
+class Interventions(Section):
+    subsets: dict[Name, tuple[str, ...]] = {}
+    """Name -> sites: `mlp.19`, `attn.27`, ranges `mlp.19-27`, all of a kind `attn.*`."""
+    grids: dict[Name, Grid] = {}
+    """Stage name -> conditions: subsets x scales x variants, each with the baseline beside them."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name, sites in self.subsets.items():
+            if name == BASELINE:
+                raise ValueError("`baseline` is the name of the empty intervention; give the subset another name")
+            if not sites:
+                raise ValueError(f"subset {name} is empty; name at least one site, for example mlp.19")
+        for name, grid in self.grids.items():
+            for subset in grid.subsets:
+                if subset not in self.subsets:
+                    raise ValueError(f"grid {name} names subset {subset}, which is not defined{_nearest(subset, self.subsets)}")
+        return self
+
+
+class Replicas(Section):
+    count: int = Field(1, ge=1)
+    """Model replicas, each a Ray actor."""
+    gpus: float | None = Field(None, ge=0)
+    """GPUs of each replica; null takes 1 where the cluster has GPUs, else 0."""
+    cpus: float = Field(1, gt=0)
+    """CPU cores of each replica, and its torch threads on the CPU."""
+    slots: int = Field(64, ge=16)
+    """Rows decoded side by side in a replica; 16 or more keep a row's logits independent of its neighbours."""
+
+
+class Config(Section):
+    """One run of raybt."""
+
+    name: Name
+    """Names the run's folder."""
+    seed: int = 0
+    artifacts: str = "artifacts"
+    """Folder or URI (s3://, gs://) under which the run's folder is made."""
+    model: Model
+    problems: Problems
+    prompt: Prompt = Prompt()
+    sampling: Sampling = Sampling()
+    triggers: Triggers = Triggers()
+    interventions: Interventions = Interventions()
+    replicas: Replicas = Replicas()
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name, grid in self.interventions.grids.items():
+            for variant in grid.variants or ():
+                if variant not in self.prompt.variants:
+                    raise ValueError(
+                        f"grid {name} names variant {variant}, which is not defined{_nearest(variant, self.prompt.variants)}"
+                    )
+        return self
+
+
+def _nearest(name: str, known) -> str:
+    from difflib import get_close_matches
+
+    match = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {match[0]}?" if match else f"; defined are: {', '.join(known) or 'none'}"

@@ -1,0 +1,114 @@
+"""Keys and values: one store for all slots, and prompts prefilled once for all their rows."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin
+
+from raybt.engine.anatomy import Anatomy
+
+GRAIN = 16
+"""Attended lengths are multiples of this: other lengths make a row's logits depend on its neighbours' lengths."""
+
+
+def rounded(length: int) -> int:
+    return -(-length // GRAIN) * GRAIN
+
+
+class SlotLayer(CacheLayerMixin):
+    """One layer's keys and values of all slots, each slot at its own length.
+
+    Assumes one new token a slot. `positions` and `window` are set by the owning `SlotCache` before a step.
+    """
+
+    def __init__(self, store: Tensor, owner: "SlotCache"):
+        super().__init__()
+        self.keys, self.values = store[0], store[1]  # [slots, length, kv heads, dim]
+        self.owner = owner
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states, value_states):
+        """Nothing to do: the store is allocated whole."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
+        where = (self.owner.slot_index, self.owner.positions)
+        self.keys[where] = key_states[:, :, 0]
+        self.values[where] = value_states[:, :, 0]
+        window = self.owner.window
+        return self.keys[:, :window].transpose(1, 2), self.values[:, :window].transpose(1, 2)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.owner.window, 0
+
+    def get_seq_length(self) -> int:
+        return self.owner.window
+
+    def get_max_length(self) -> int:
+        return self.keys.shape[1]
+
+
+class SlotCache(Cache):
+    """The keys and values of every slot in one tensor, so that a refill is one copy.
+
+    Attributes:
+        store: [layers, 2, slots, length, kv heads, dim].
+        positions: [slots] where each slot writes its next token.
+        window: attended length of this step, a multiple of 16 that covers every live slot.
+    """
+
+    def __init__(self, prefix: Tensor, slots: int, length: int):
+        layers, _, _, heads, dim = prefix.shape
+        shape = (layers, 2, slots, rounded(length), heads, dim)
+        self.store = torch.zeros(shape, dtype=prefix.dtype, device=prefix.device)
+        self.positions = torch.zeros(slots, dtype=torch.long, device=prefix.device)
+        self.slot_index = torch.arange(slots, device=prefix.device)
+        self.window = GRAIN
+        super().__init__(layers=[SlotLayer(layer, self) for layer in self.store])
+
+    @property
+    def capacity(self) -> int:
+        return self.store.shape[3]
+
+    def fill(self, slot: int, prefix: Tensor) -> None:
+        """Copy a prefilled prompt ([layers, 2, tokens, kv heads, dim]) into a slot."""
+        self.store[:, :, slot, : prefix.shape[2]] = prefix
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot whose values went NaN: a masked NaN still spoils the sum over values."""
+        self.store[:, :, slot] = 0
+
+
+class Prefixes:
+    """Keys and values of prompts, computed once and shared by every row that starts from the prompt.
+
+    A prompt is prefilled alone, so that its numbers do not depend on which prompts came with it. The last
+    prompt token is left out: it is each row's first step.
+    """
+
+    def __init__(self, anatomy: Anatomy, kept: int = 64):
+        self.anatomy, self.kept = anatomy, kept
+        self._prefixes: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+
+    def get(self, prompt: tuple[int, ...]) -> Tensor | None:
+        """[layers, 2, len(prompt) - 1, kv heads, dim], or None for a prompt of one token."""
+        if len(prompt) == 1:
+            return None
+        if prompt not in self._prefixes:
+            self._prefixes[prompt] = prefill(self.anatomy, prompt[:-1])
+            if len(self._prefixes) > self.kept:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(prompt)
+        return self._prefixes[prompt]
+
+
+def prefill(anatomy: Anatomy, tokens: tuple[int, ...]) -> Tensor:
+    """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim]."""
+    cache = DynamicCache(config=anatomy.model.config)
+    ids = torch.tensor([tokens], device=anatomy.device)
+    positions = torch.arange(len(tokens), device=anatomy.device)[None]
+    anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    layers = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]  # [2, kv heads, tokens, dim]
+    return torch.stack(layers).transpose(2, 3).contiguous()

@@ -1,0 +1,31 @@
+"""Errors that are the user's to mend, and the exit codes of the command line."""
+
+COMPLETE = 0
+FAILURE = 1
+BAD_INPUT = 2
+FAILED_ROWS = 3
+
+
+class UserError(Exception):
+    """A mistake in what raybt was given: one line, no traceback, exit code 2.
+
+    Args:
+        rule: what raybt needs.
+        value: what it got.
+        fix: what to do about it.
+    """
+
+    exit_code = BAD_INPUT
+
+    def __init__(self, rule: str, value: object, fix: str):
+        self.rule, self.value, self.fix = rule, value, fix
+        super().__init__(f"{rule}; got {value}. Fix: {fix}")
+
+    def __reduce__(self):  # travels whole through a process boundary
+        return type(self), (self.rule, self.value, self.fix)
+
+
+class RunFailed(Exception):
+    """The run could not go on for a cause outside the input: exit code 1, what is missing is named."""
+
+    exit_code = FAILURE
