@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 BASELINE = "baseline"  # the empty intervention; no subset may take its name
+SHIPPED = "raybt-toy"  # names the model and the problems that ship with raybt
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)]
 
@@ -52,7 +53,7 @@ class Problems(Section):
     """Configuration name of a hub data set (GSM8K: `main`)."""
     split: str = "test"
     revision: str | None = None
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     shuffle_seed: int | None = None
     """Shuffle before `limit` is applied; null keeps the file's order."""
     fields: Fields = Fields()
@@ -81,19 +82,21 @@ class Prompt(Section):
 
 
 class Sampling(Section):
-    samples: int = Field(1, ge=1)
+    samples: int = Field(default=1, ge=1)
     """Completions of each problem under each condition and variant."""
-    max_new_tokens: int = Field(512, ge=1)
-    temperature: float = Field(0.7, gt=0, allow_inf_nan=False)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
+    max_new_tokens: int = Field(default=512, ge=1)
+    temperature: float = Field(default=0.7, gt=0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
     """Keep the k most likely tokens; 0 keeps all."""
     greedy: bool = False
 
     @model_validator(mode="after")
     def _check(self):
         if self.greedy and self.samples > 1:
-            raise ValueError("greedy decoding writes the same completion every time; set samples to 1, or greedy to false")
+            raise ValueError(
+                "greedy decoding writes one completion over and over; set samples to 1, or greedy to false"
+            )
         return self
 
 
@@ -119,7 +122,7 @@ class Triggers(Section):
 class Grid(Section):
     subsets: tuple[Name, ...] = Field(min_length=1)
     """Names of subsets to intervene on."""
-    scales: tuple[Scale, ...] = Field((0.0,), min_length=1)
+    scales: tuple[Scale, ...] = Field(default=(0.0,), min_length=1)
     """Factors on the outputs of the subset's sites: 0 removes them, 1 changes nothing."""
     variants: tuple[Name, ...] | None = None
     """Prompt variants to cross with; null takes all."""
@@ -151,18 +154,19 @@ class Interventions(Section):
         for name, grid in self.grids.items():
             for subset in grid.subsets:
                 if subset not in self.subsets:
-                    raise ValueError(f"grid {name} names subset {subset}, which is not defined{_nearest(subset, self.subsets)}")
+                    hint = _nearest(subset, self.subsets)
+                    raise ValueError(f"grid {name} names subset {subset}, which is not defined{hint}")
         return self
 
 
 class Replicas(Section):
-    count: int = Field(1, ge=1)
+    count: int = Field(default=1, ge=1)
     """Model replicas, each a Ray actor."""
-    gpus: float | None = Field(None, ge=0)
+    gpus: float | None = Field(default=None, ge=0)
     """GPUs of each replica; null takes 1 where the cluster has GPUs, else 0."""
-    cpus: float = Field(1, gt=0)
+    cpus: float = Field(default=1, gt=0)
     """CPU cores of each replica, and its torch threads on the CPU."""
-    slots: int = Field(64, ge=16)
+    slots: int = Field(default=64, ge=16)
     """Rows decoded side by side in a replica; 16 or more keep a row's logits independent of its neighbours."""
 
 
@@ -187,9 +191,8 @@ class Config(Section):
         for name, grid in self.interventions.grids.items():
             for variant in grid.variants or ():
                 if variant not in self.prompt.variants:
-                    raise ValueError(
-                        f"grid {name} names variant {variant}, which is not defined{_nearest(variant, self.prompt.variants)}"
-                    )
+                    hint = _nearest(variant, self.prompt.variants)
+                    raise ValueError(f"grid {name} names variant {variant}, which is not defined{hint}")
         return self
 
 

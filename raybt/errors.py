@@ -4,6 +4,7 @@ COMPLETE = 0
 FAILURE = 1
 BAD_INPUT = 2
 FAILED_ROWS = 3
+STOPPED = 130  # Ctrl-C
 
 
 class UserError(Exception):

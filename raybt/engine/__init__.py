@@ -1,1 +1,1 @@
-"""The engine writes completions under many interventions at once. It speaks token ids and knows neither Ray nor files."""
+"""Writes completions under many interventions at once. It speaks token ids and knows neither Ray nor files."""

@@ -1,6 +1,7 @@
 """Where a Hugging Face decoder keeps its blocks, its attention and its MLPs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ class Anatomy:
         sites: site name (`attn.3`, `mlp.3`) -> module, in layer order, attention first.
     """
 
-    model: nn.Module
+    model: Any  # a PreTrainedModel, whose attributes type checkers take for tensors
     n_layers: int
     sites: dict[str, nn.Module]
 
@@ -37,7 +38,7 @@ class Anatomy:
         return ()
 
 
-def dissect(model: nn.Module) -> Anatomy:
+def dissect(model: Any) -> Anatomy:
     """Find the blocks by structure.
 
     Raises:
@@ -51,7 +52,7 @@ def dissect(model: nn.Module) -> Anatomy:
     return Anatomy(model, len(blocks), sites)
 
 
-def _blocks(model: nn.Module) -> nn.ModuleList:
+def _blocks(model: Any) -> nn.ModuleList:
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth and _is_block(module[0]):

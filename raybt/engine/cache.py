@@ -1,6 +1,7 @@
 """Keys and values: one store for all slots, and prompts prefilled once for all their rows."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, store: Tensor, owner: "SlotCache"):
         super().__init__()
-        self.keys, self.values = store[0], store[1]  # [slots, length, kv heads, dim]
+        self.slot_keys, self.slot_values = store[0], store[1]  # [slots, length, kv heads, dim]
         self.owner = owner
         self.is_initialized = True
 
@@ -35,10 +36,10 @@ class SlotLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
         where = (self.owner.slot_index, self.owner.positions)
-        self.keys[where] = key_states[:, :, 0]
-        self.values[where] = value_states[:, :, 0]
+        self.slot_keys[where] = key_states[:, :, 0]
+        self.slot_values[where] = value_states[:, :, 0]
         window = self.owner.window
-        return self.keys[:, :window].transpose(1, 2), self.values[:, :window].transpose(1, 2)
+        return self.slot_keys[:, :window].transpose(1, 2), self.slot_values[:, :window].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.window, 0
@@ -47,7 +48,7 @@ class SlotLayer(CacheLayerMixin):
         return self.owner.window
 
     def get_max_length(self) -> int:
-        return self.keys.shape[1]
+        return self.slot_keys.shape[1]
 
 
 class SlotCache(Cache):
@@ -106,7 +107,7 @@ class Prefixes:
 
 def prefill(anatomy: Anatomy, tokens: tuple[int, ...]) -> Tensor:
     """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim]."""
-    cache = DynamicCache(config=anatomy.model.config)
+    cache: Any = DynamicCache(config=anatomy.model.config)
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
     anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)

@@ -165,7 +165,7 @@ class Decoder:
 def receipt_error(request: Request, receipt: dict[str, int], written: int) -> str | None:
     """What the hooks really did against what the row's positions demand; None where they agree."""
     steps = request.demanded_steps(written)
-    demanded = {site: steps for site in request.active} if steps else {}
+    demanded = dict.fromkeys(request.active, steps) if steps else {}
     if receipt == demanded:
         return None
     sites = sorted({*receipt, *demanded}, key=lambda site: (receipt.get(site, 0) == demanded.get(site, 0), site))

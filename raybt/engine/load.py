@@ -1,6 +1,7 @@
 """A model from a folder or the hub, ready to decode, its wiring proved."""
 
 import platform
+from typing import Any
 
 import torch
 import transformers
@@ -40,7 +41,7 @@ def load_model(
         UserError: the model can't be loaded, its architecture is unknown, or a site changes nothing.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision,
             dtype=getattr(torch, dtype),
@@ -79,7 +80,9 @@ def prove_wiring(anatomy: Anatomy) -> None:
     dead = [site for site, row in zip(sites, logits[1:], strict=True) if torch.equal(row, bare[0])]
     if dead:
         raise UserError(
-            "zeroing a site must change the logits", f"no change at {', '.join(dead)}", "leave a dead site out or mend it"
+            "zeroing a site must change the logits",
+            f"no change at {', '.join(dead)}",
+            "check the weights; a dead hook would give a null result that means nothing",
         )
 
 
@@ -99,5 +102,6 @@ def _first_logits(anatomy: Anatomy, rows: list[Request], slots: int, hooked: boo
 def numerics_class(anatomy: Anatomy, slots: int) -> str:
     """What decides the last bits of the logits: device, type, attention, slots, library versions."""
     device = torch.cuda.get_device_name() if anatomy.device.type == "cuda" else f"cpu/{platform.machine()}"
-    parts = (device, str(anatomy.model.dtype).removeprefix("torch."), anatomy.model.config._attn_implementation)
-    return "|".join([*parts, f"slots={slots}", f"torch={torch.__version__}", f"transformers={transformers.__version__}"])
+    dtype = str(anatomy.model.dtype).removeprefix("torch.")
+    versions = (f"torch={torch.__version__}", f"transformers={transformers.__version__}")
+    return "|".join([device, dtype, anatomy.model.config._attn_implementation, f"slots={slots}", *versions])

@@ -1,0 +1,5 @@
+"""`python -m raybt` is `raybt`."""
+
+from raybt.cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""The command line: parse, call one function, print."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from raybt.errors import COMPLETE, FAILURE, STOPPED, RunFailed, UserError
+
+app = typer.Typer(
+    name="raybt",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Intervention grids on reasoning language models, on any Ray cluster.",
+    epilog="Exit codes: 0 complete, 1 failure, 2 bad input, 3 finished with failed rows, 130 stopped by Ctrl-C.",
+)
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A run's YAML file, for example configs/demo.yaml.")]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, for example artifacts/demo.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Change one value of the config; may be given more than once."),
+]
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    override: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on (auto inside one); without it, a private local Ray.")
+    ] = None,
+) -> None:
+    """Decode a run's missing rows, measure everything, write the report. The same command resumes it.
+
+    [bold]raybt run configs/demo.yaml[/bold]
+    [bold]raybt run configs/phase2.yaml --set model.name=/models/r1 --set problems.limit=10[/bold]
+    """
+    from raybt import show
+    from raybt.fleet.driver import run as run_config
+    from raybt.load import load_config
+
+    try:
+        outcome = run_config(load_config(config, override or ()), address, err)
+    except KeyboardInterrupt:
+        err.print("raybt: stopped; what is committed stays, and the same command goes on from there")
+        raise typer.Exit(STOPPED) from None
+    show.outcome(out, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def plan(config: ConfigFile, override: Overrides = None) -> None:
+    """Count a run's rows and tokens, planned, done and missing. Needs no GPU, no torch and no Ray.
+
+    [bold]raybt plan configs/phase2.yaml[/bold]
+    """
+    from raybt import show
+    from raybt.load import load_config
+    from raybt.plan.rows import make_plan
+    from raybt.store.folder import RunFolder, run_root
+
+    made = make_plan(load_config(config, override or ()))
+    show.plan(out, made, RunFolder(run_root(made.config.artifacts, made.config.name)))
+
+
+@app.command()
+def status(run: RunPath) -> None:
+    """How far a run is, condition by condition.
+
+    [bold]raybt status artifacts/demo[/bold]
+    """
+    from raybt import show
+    from raybt.store.manifest import open_existing
+
+    show.status(out, open_existing(run))
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Draw figures and report again from a run's tables.
+
+    [bold]raybt report artifacts/demo[/bold]
+    """
+    from raybt.publish import publish
+    from raybt.store.manifest import open_existing
+
+    folder = open_existing(run)
+    publish(folder)
+    out.print(f"{folder.root}/report.html")
+
+
+@app.command()
+def submit(
+    config: ConfigFile,
+    override: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="The cluster's job server; else RAY_ADDRESS, else http://127.0.0.1:8265.")
+    ] = None,
+    follow: Annotated[bool, typer.Option(help="Show the job's output and wait for its end.")] = False,
+) -> None:
+    """Send a run to a Ray cluster. Submitting it again resumes it.
+
+    [bold]raybt submit configs/phase2.yaml --address http://127.0.0.1:8265 --follow[/bold]
+    """
+    from raybt.fleet import submit as jobs
+    from raybt.load import load_config
+
+    submitted = jobs.submit(load_config(config, override or ()), address)
+    out.print(f"{submitted.job} submitted to {submitted.address}")
+    if follow:
+        raise typer.Exit(jobs.follow(submitted, lambda lines: print(lines, end="", flush=True)))
+    out.print(f"follow it: ray job logs --address {submitted.address} --follow {submitted.job}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config, so that an editor can complete it.
+
+    [bold]raybt schema > raybt.schema.json[/bold]
+    """
+    from raybt.load import schema_json
+
+    print(schema_json())
+
+
+@app.command()
+def doctor(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Decode four rows with the shipped model.")] = False,
+) -> None:
+    """Say what this machine has, what is missing, and how to get it.
+
+    [bold]raybt doctor --smoke[/bold]
+    """
+    from raybt.doctor import examine
+
+    checks = examine(smoke)
+    for check in checks:
+        mark = (
+            "[green]ok[/green]     "
+            if check.ok
+            else "[red]missing[/red]"
+            if check.needed
+            else "[yellow]absent[/yellow] "
+        )
+        out.print(f"{mark} {check.name}: {check.found}" + ("" if check.ok else f"\n        {check.fix}"))
+    raise typer.Exit(FAILURE if any(check.needed and not check.ok for check in checks) else COMPLETE)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        app()
+    except (UserError, RunFailed) as error:
+        err.print(f"[bold red]raybt:[/bold red] {_plain(error)}")
+        sys.exit(error.exit_code)
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))

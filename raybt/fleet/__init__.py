@@ -1,0 +1,1 @@
+"""Everything that knows Ray: the driver, the replicas, the aggregation tasks, job submission."""

@@ -1,0 +1,68 @@
+"""What a replica needs to know, and how work is cut into blocks."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raybt import config
+
+BLOCKS_PER_REPLICA = 8
+"""Blocks to aim for per replica: enough to share the work evenly, few enough to keep each at seconds of work."""
+SMALLEST_BLOCK = 16
+IN_FLIGHT = 4
+"""Blocks a replica holds at once, so that its slots stay full while one block's last rows end."""
+
+TOKENS = "storage-token-"  # files by which driver and replicas prove that they share storage
+
+BLOCK = pa.schema([("block", pa.string()), ("rows", pa.binary())])
+DONE = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a replica needs besides its blocks; travels to the actor whole.
+
+    Args:
+        root: the run folder, which every node must see.
+        path, revision: the model as resolved by the driver.
+        fingerprint: what the replica must find at `path`.
+        length: longest prompt and new tokens together.
+        token: file name and content that the replica must be able to read (shared storage).
+    """
+
+    root: str
+    model: config.Model
+    path: str
+    revision: str | None
+    fingerprint: str
+    sampling: config.Sampling
+    slots: int
+    threads: int
+    length: int
+    token: tuple[str, str]
+
+
+def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table]:
+    """Cut rows, already prompt-major, into blocks of one Arrow row each.
+
+    One row a block, so that Ray Data neither splits nor joins them.
+
+    Args:
+        work: the rows to run, in order.
+        prefix: names this wave's blocks apart from every other's.
+    """
+    even = -(-work.num_rows // (replicas * BLOCKS_PER_REPLICA))
+    size = max(SMALLEST_BLOCK, min(even, 4 * slots))
+    starts = range(0, work.num_rows, size)
+    return [_block(f"{prefix}-{i:05d}", work.slice(start, size)) for i, start in enumerate(starts)]
+
+
+def _block(name: str, rows: pa.Table) -> pa.Table:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return pa.table({"block": [name], "rows": [sink.getvalue().to_pybytes()]}, schema=BLOCK)
+
+
+def rows_of(block: bytes) -> pa.Table:
+    return pa.ipc.open_stream(block).read_all()

@@ -1,0 +1,43 @@
+"""Opening a run folder: made new, or found again and held against the config."""
+
+import yaml
+
+from raybt.load import dump_yaml, validate
+from raybt.plan.changes import compare, compare_prompts
+from raybt.plan.rows import Plan
+from raybt.store.folder import RunFolder, run_root
+from raybt.store.manifest import Manifest, ModelEntry, begin, read_config_yaml, read_manifest, update_plan
+from raybt.store.schemas import PROMPTS
+
+
+def open_run(plan: Plan) -> RunFolder:
+    """The run's folder with config, plan and prompts in it; the manifest is written last.
+
+    Raises:
+        UserError: the folder holds a run whose rows this config would change.
+    """
+    config, facts = plan.config, plan.facts
+    folder = RunFolder(run_root(config.artifacts, config.name))
+    tables = {"plan.parquet": plan.rows, "prompts.parquet": plan.prompts, "conditions.parquet": plan.conditions}
+    manifest = read_manifest(folder)
+    if manifest is None:
+        model = ModelEntry(
+            name=config.model.name, path=facts.path, revision=facts.revision, fingerprint=facts.fingerprint
+        )
+        begin(folder, config.name, model, dump_yaml(config), tables)
+    else:
+        update_plan(folder, changes_since(plan, folder, manifest), dump_yaml(config), tables)
+    return folder
+
+
+def changes_since(plan: Plan, folder: RunFolder, manifest: Manifest) -> list[str]:
+    """What the config changes about the run in the folder, where that voids no row.
+
+    Raises:
+        UserError: it would change the keys of rows that are there.
+    """
+    old = validate(yaml.safe_load(read_config_yaml(folder)))
+    changes = compare(old, plan.config, manifest.model.fingerprint, plan.facts.fingerprint)
+    changes += compare_prompts(folder.read_table("prompts.parquet", PROMPTS), plan.prompts)
+    changes.check(plan.config.name)
+    return changes.additive

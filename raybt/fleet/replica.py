@@ -1,0 +1,163 @@
+"""A replica: one model on one device, a Ray Data actor that decodes blocks and commits its own shards."""
+
+import os
+import secrets
+import time
+import traceback
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+
+from raybt.errors import UserError
+from raybt.fleet.board import wait_confirmed
+from raybt.fleet.desk import Desk
+from raybt.fleet.job import DONE, TOKENS, Job, rows_of
+from raybt.plan.fingerprint import LOCAL, fingerprint
+from raybt.plan.sites import parse_canonical
+from raybt.store.folder import RunFolder
+from raybt.store.schemas import COMPLETIONS, FAILURES, PROMPTS
+from raybt.store.shards import commit_completions, commit_failures, committed_in_block
+
+COMMIT_EVERY = 5.0
+"""Seconds between commits of a block's finished rows: the most that a kill can cost beside the rows in flight."""
+
+
+def verify(job: Job) -> None:
+    """The model here must be the model that the rows' keys name.
+
+    Raises:
+        UserError: a local model's files differ on this node.
+    """
+    here = fingerprint(Path(job.path)) if job.fingerprint.startswith(LOCAL) else job.fingerprint
+    if here != job.fingerprint:
+        raise UserError(
+            "every replica must load the model that the driver planned with",
+            f"{job.path} is {here} here and {job.fingerprint} there",
+            "copy the same files to every node, or use a shared folder or a hub id",
+        )
+
+
+class Replica:
+    """Called with blocks, several at once; each call commits the block's rows and gives back only counts."""
+
+    def __init__(self, job: Job, board):
+        self.job, self.board = job, board
+        self.name = f"{ray.util.get_node_ip_address()}-{os.getpid()}"
+        try:
+            self._open()
+        except UserError as error:
+            ray.get(board.refuse.remote(error))
+            raise
+
+    def _open(self) -> None:
+        self.folder = RunFolder(self.job.root)
+        self._prove_shared_storage()
+        self.prompts = self._read_prompts()
+        decoder = self._load()
+        self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die)
+        ray.get(self.board.join.remote(self.name, self.numerics))
+
+    def _prove_shared_storage(self) -> None:
+        """Read the driver's token and have the driver read ours: else rows would be committed where nobody looks."""
+        name, content = self.job.token
+        mine, secret = f"{TOKENS}replica-{secrets.token_hex(8)}", secrets.token_hex(16)
+        readable = self.folder.exists(name) and self.folder.read(name) == content.encode()
+        if readable:
+            self.folder.commit(mine, secret.encode())
+            ray.get(self.board.announce.remote(mine, secret))
+            readable = wait_confirmed(self.board, mine)
+        if not readable:
+            raise UserError(
+                "driver and replicas must share the run folder",
+                f"{self.job.root} on {self.name} is another folder than the driver's",
+                "set artifacts to a shared file system or an s3:// or gs:// URI",
+            )
+
+    def _read_prompts(self) -> list[tuple[int, ...]]:
+        table = self.folder.read_table("prompts.parquet", PROMPTS, ["token_ids"])
+        return [tuple(ids) for ids in table["token_ids"].to_pylist()]
+
+    def _load(self):
+        import torch
+
+        from raybt.engine.decode import Decoder
+        from raybt.engine.load import load_model, numerics_class
+        from raybt.engine.request import Sampling
+
+        job = self.job
+        verify(job)
+        torch.set_num_threads(job.threads)
+        anatomy = load_model(
+            job.path,
+            revision=job.revision,
+            dtype=job.model.dtype,
+            device=job.model.device,
+            attention=job.model.attention,
+            trust_remote_code=job.model.trust_remote_code,
+        )
+        self.numerics = numerics_class(anatomy, job.slots)
+        rule = job.sampling
+        sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
+        return Decoder(anatomy, sampling, job.slots, job.length)
+
+    def _die(self, error: BaseException) -> None:
+        """The engine broke: say why, then end the process, so that Ray starts another a finite number of times."""
+        trace = "".join(traceback.format_exception(error))
+        ray.get(self.board.note.remote(f"replica {self.name} died: {trace[-2000:]}"))
+        os._exit(1)
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        block, rows = batch["block"][0].as_py(), rows_of(batch["rows"][0].as_py())
+        committed, part = committed_in_block(self.folder, block)
+        requests = [self._request(row) for row in rows.to_pylist() if row["key"] not in committed]
+        failed = await self._decode(block, part, requests)
+        return pa.table({"block": [block], "rows": [len(requests)], "failed": [failed]}, schema=DONE)
+
+    def _request(self, row: dict):
+        from raybt.engine.request import Request
+
+        strengths = tuple((site, strength) for site, _, strength in parse_canonical(row["intervention"]))
+        prompt = self.prompts[row["prompt"]]
+        return Request(
+            row["key"], prompt, row["max_new_tokens"], row["stream"], strengths, row["positions"] or "decode"
+        )
+
+    async def _decode(self, block: str, part: int, requests: list) -> int:
+        """Await a block's rows, committing what is finished every few seconds. Gives the number of failed rows."""
+        outbox = self.desk.submit(requests)
+        finished, failed, since = [], 0, time.monotonic()
+        for left in range(len(requests) - 1, -1, -1):
+            finished.append(await outbox.get())
+            if left == 0 or time.monotonic() - since > COMMIT_EVERY:
+                failed += self._commit(block, part, finished)
+                finished, part, since = [], part + 1, time.monotonic()
+        return failed
+
+    def _commit(self, block: str, part: int, finished: list) -> int:
+        good = [done for done in finished if done.error is None]
+        bad = [done for done in finished if done.error is not None]
+        if bad:
+            commit_failures(self.folder, block, part, self._failures(bad))
+        if good:
+            commit_completions(self.folder, block, part, self._completions(good))
+        return len(bad)
+
+    def _failures(self, bad: list) -> pa.Table:
+        rows = [{"key": done.key, "error": done.error, "replica": self.name} for done in bad]
+        return pa.Table.from_pylist(rows, schema=FAILURES)
+
+    def _completions(self, good: list) -> pa.Table:
+        rows = [
+            {
+                "key": done.key,
+                "token_ids": done.token_ids,
+                "finish_reason": done.finish_reason,
+                "receipt": [{"site": site, "steps": steps} for site, steps in done.receipt.items()],
+                "seconds": done.seconds,
+                "replica": self.name,
+                "numerics": self.numerics,
+            }
+            for done in good
+        ]
+        return pa.Table.from_pylist(rows, schema=COMPLETIONS)

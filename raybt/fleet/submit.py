@@ -1,0 +1,103 @@
+"""Send a run to a Ray cluster as a job, and follow it."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+import raybt
+from raybt.config import Config
+from raybt.errors import COMPLETE, FAILURE, UserError
+from raybt.load import absolute, dump_yaml
+
+LOOPBACK = "http://127.0.0.1:8265"
+PACKAGE = Path(raybt.__file__).parent
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job on its way: where it runs and what it is called there."""
+
+    address: str
+    job: str
+
+
+def dashboard(address: str | None) -> str:
+    """The job server's address: the one given, else RAY_ADDRESS, else this machine."""
+    return address or os.environ.get("RAY_ADDRESS") or LOOPBACK
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the cluster's job server.
+
+    Raises:
+        UserError: it does not answer, or wants a token.
+    """
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            "the Ray job server must answer",
+            f"{address} ({str(error).strip().splitlines()[0][:160]})",
+            "start one (ray start --head), forward its port 8265, or pass --address; "
+            "where it uses tokens, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
+        ) from error
+
+
+def submit(config: Config, address: str | None = None) -> Submitted:
+    """Send a run to the cluster. Its paths are made absolute first: the job starts in a folder of its own.
+
+    Raises:
+        UserError: no cluster, or the run's last job is still going.
+    """
+    where = dashboard(address)
+    client = connect(where)
+    job = next_name(client, config.name)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_text(dump_yaml(absolute(config)))
+        client.submit_job(
+            submission_id=job,
+            entrypoint="python -m raybt run config.yaml --address auto",
+            runtime_env={"working_dir": folder, "py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]},
+            metadata={"raybt": config.name},
+        )
+    return Submitted(where, job)
+
+
+def next_name(client: JobSubmissionClient, run: str) -> str:
+    """Jobs of one run are numbered: a used name is refused by Ray, and two at once would write the same rows.
+
+    Raises:
+        UserError: an earlier job of the run has not ended.
+    """
+    prefix = f"raybt-{run}-"
+    earlier = [job for job in client.list_jobs() if (job.submission_id or "").startswith(prefix)]
+    for job in earlier:
+        if not job.status.is_terminal():
+            raise UserError(
+                "one job at a time may write to a run",
+                f"{job.submission_id} is {job.status.lower()}",
+                f"wait for it, or: ray job stop {job.submission_id}",
+            )
+    numbers = [(job.submission_id or "").removeprefix(prefix) for job in earlier]
+    return f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1}"
+
+
+def follow(submitted: Submitted, show: Callable[[str], None]) -> int:
+    """Show a job's output until it ends; gives the exit code of `raybt run` there."""
+    client = connect(submitted.address)
+    asyncio.run(_show_logs(client, submitted.job, show))
+    info = client.get_job_info(submitted.job)
+    if info.status == JobStatus.SUCCEEDED:
+        return COMPLETE
+    show(f"job {submitted.job} {info.status.lower()}: {(info.message or '').strip()[-500:]}\n")
+    return info.driver_exit_code or FAILURE
+
+
+async def _show_logs(client: JobSubmissionClient, job: str, show: Callable[[str], None]) -> None:
+    async for lines in client.tail_job_logs(job):
+        show(lines)

@@ -1,0 +1,106 @@
+"""One wave: all rows known together, of every condition, through one Ray Data execution."""
+
+import secrets
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from rich.console import Console
+
+from raybt.fleet.board import Board, Snapshot
+from raybt.fleet.cluster import gpus_each
+from raybt.fleet.job import IN_FLIGHT, TOKENS, Job, cut
+from raybt.fleet.progress import watched
+from raybt.fleet.replica import Replica
+from raybt.plan.rows import Plan
+from raybt.store.folder import RunFolder
+
+RESTARTS = 3
+"""How often a replica may die before the wave ends. Ray's own default is without end."""
+
+
+def run_wave(plan: Plan, folder: RunFolder, work: pa.Table, console: Console | None = None) -> Snapshot:
+    """Decode the rows of `work`; each is committed by the replica that wrote it.
+
+    Returns:
+        What the replicas reported. Whatever happened to them, what was committed stays committed.
+
+    Raises:
+        UserError: a replica refused its input.
+        KeyboardInterrupt: as from the terminal.
+    """
+    board = Board.remote()
+    job = make_job(plan, folder)
+    try:
+        with watched(board, folder, work.num_rows, console):
+            error = execute(plan.config, job, board, work)
+        state: Snapshot = ray.get(board.snapshot.remote())
+    finally:
+        remove_tokens(folder)
+    if state.refusal:
+        raise state.refusal
+    if error is not None:
+        state.notes.append(f"the wave ended early: {_first_line(error)}")
+    return state
+
+
+def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
+    """Run the Ray Data pipeline to its end; the error that ended it early, if any."""
+    replicas = min(config.replicas.count, work.num_rows)
+    blocks = cut(work, replicas, job.slots, prefix=secrets.token_hex(4))
+    gpus = gpus_each(config.replicas)
+    stream = ray.data.from_arrow(blocks).map_batches(
+        Replica,
+        fn_constructor_args=(job, board),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=config.replicas.cpus,
+        num_gpus=gpus or None,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=replicas,
+            max_size=replicas,
+            max_tasks_in_flight_per_actor=IN_FLIGHT,
+            max_concurrent_calls_per_actor=IN_FLIGHT,
+        ),
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
+    )
+    try:
+        for _ in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
+            pass
+    except (ray.exceptions.RayError, RuntimeError, ValueError) as error:
+        return error
+    return None
+
+
+def make_job(plan: Plan, folder: RunFolder) -> Job:
+    name, content = f"{TOKENS}driver-{secrets.token_hex(8)}", secrets.token_hex(16)
+    folder.commit(name, content.encode())
+    config, facts = plan.config, plan.facts
+    return Job(
+        root=folder.root,
+        model=config.model,
+        path=facts.path,
+        revision=facts.revision,
+        fingerprint=facts.fingerprint,
+        sampling=config.sampling,
+        slots=config.replicas.slots,
+        threads=max(1, int(config.replicas.cpus)),
+        length=longest_prompt(plan) + config.sampling.max_new_tokens,
+        token=(name, content),
+    )
+
+
+def longest_prompt(plan: Plan) -> int:
+    return pc.max(pc.list_value_length(plan.prompts["token_ids"])).as_py()
+
+
+def remove_tokens(folder: RunFolder) -> None:
+    for name, _ in folder.list():
+        if name.startswith(TOKENS):
+            folder.remove(name)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

@@ -1,0 +1,78 @@
+"""How plans, states and outcomes look on a terminal."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from raybt.store.folder import RunFolder
+from raybt.store.manifest import MANIFEST
+from raybt.store.schemas import PLAN
+from raybt.store.shards import done
+
+if TYPE_CHECKING:
+    from raybt.fleet.driver import Outcome
+    from raybt.plan.rows import Plan
+
+
+def outcome(console: Console, outcome: "Outcome") -> None:
+    """How the run ended and where its report is."""
+    console.print(
+        f"{outcome.done:,} of {outcome.planned:,} rows done, {outcome.failed:,} failed, {outcome.missing:,} missing"
+    )
+    for note in outcome.notes:
+        console.print(f"note: {note}", markup=False)
+    for name in outcome.named:
+        console.print(f"missing: {name}", markup=False)
+    console.print(f"report: {outcome.root}/report.html")
+
+
+def plan(console: Console, plan: "Plan", folder: RunFolder) -> None:
+    """What a config asks for and how much of it is done."""
+    keys = set(plan.rows["key"].to_pylist())
+    there = keys & done(folder).keys
+    prompts = plan.prompts["token_ids"].combine_chunks()
+    lengths = prompts.value_lengths()
+    new = plan.config.sampling.max_new_tokens
+    facts = {
+        "model": f"{plan.config.model.name} ({plan.facts.n_layers} layers, {plan.facts.fingerprint})",
+        "conditions": f"{plan.conditions.num_rows:,} in {len(pc.unique(plan.conditions['stage'])):,} stages",
+        "prompts": f"{len(prompts):,}, {pc.min(lengths)} to {pc.max(lengths)} tokens",
+        "rows planned": f"{plan.rows.num_rows:,}, of which {len(keys):,} unique",
+        "rows done": f"{len(there):,}",
+        "rows missing": f"{len(keys) - len(there):,}",
+        "tokens missing": f"at most {(len(keys) - len(there)) * new:,} ({new:,} a row)",
+        "run folder": folder.root,
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        console.print(f"{name:<{width}}  {value}", markup=False)
+
+
+def status(console: Console, folder: RunFolder) -> None:
+    """Planned, done, failed and missing rows of each condition."""
+    rows = folder.read_table("plan.parquet", PLAN)
+    found = done(folder)
+    manifest = folder.read_json(MANIFEST)
+    state = Counter((*family, _state(key, found.keys, set(found.failed))) for *family, key in _families(rows))
+    table = Table(title=f"{manifest['name']}: {len(manifest['attempts'])} attempts", title_justify="left")
+    for name in ("stage", "condition", "variant"):
+        table.add_column(name, overflow="fold")
+    for name in ("planned", "done", "failed", "missing"):
+        table.add_column(name, justify="right")
+    for family in dict.fromkeys(key[:3] for key in state):
+        counts = [state[(*family, name)] for name in ("done", "failed", "missing")]
+        table.add_row(*family, *(f"{count:,}" for count in [sum(counts), *counts]))
+    console.print(table)
+
+
+def _families(rows: pa.Table):
+    columns = ("stage", "condition", "variant", "key")
+    return zip(*(rows[name].to_pylist() for name in columns), strict=True)
+
+
+def _state(key: str, there: set[str], failed: set[str]) -> str:
+    return "done" if key in there else "failed" if key in failed else "missing"
