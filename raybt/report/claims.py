@@ -1,0 +1,116 @@
+"""What the report may say of the conditions: which qualify, which collapsed, which can't be judged."""
+
+from raybt.report.findings import INCOMPLETE, LOWERS, RAISES, finding_of
+from raybt.report.results import (
+    Results,
+    TableRow,
+    is_baseline,
+    is_collapsed,
+    named,
+    rows_of,
+    several_stages,
+    variants_of,
+)
+from raybt.report.wording import (
+    code,
+    count,
+    is_missing,
+    listed,
+    percent_with_bounds,
+    points,
+    probability_in_words,
+    spelled,
+)
+
+MOST_NAMED = 4  # longer lists are for the tables
+
+
+def qualifying(results: Results) -> str:
+    """Which conditions change the onset rate of a model that still works, or that none does."""
+    rows = [row for row in rows_of(results.conditions) if not is_baseline(row)]
+    if not rows:
+        return "Only the baseline was run, so there is nothing to compare it with yet."
+    if all(finding_of(row) == INCOMPLETE for row in rows):
+        return "No condition can be judged yet."
+    claims = [_claim(results, rows, finding, verb) for finding, verb in ((LOWERS, "lower"), (RAISES, "raise"))]
+    return " ".join(filter(None, claims)) or (
+        "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected) while the "
+        "model still works. Nothing here shows that backtracking depends on the sites that were tried."
+    )
+
+
+def _claim(results: Results, rows: list[TableRow], finding: str, verb: str) -> str:
+    found = [row for row in rows if finding_of(row) == finding]
+    if not found:
+        return ""
+    contrasts = {_identity(row, row["measure"]): row for row in rows_of(results.contrasts)}
+    found.sort(key=lambda row: -abs(contrasts.get(_identity(row, "onset_rate"), {}).get("difference", 0)))
+    effects = [_effect(row, contrasts, results) for row in found]
+    return f"{_subject(found, f'{verb}s', verb)} the onset rate without breaking the model: {some(effects, '; ')}."
+
+
+def _effect(row: TableRow, contrasts: dict[tuple, TableRow], results: Results) -> str:
+    name = _where(row, results)
+    onset, accuracy = (contrasts.get(_identity(row, stem)) for stem in ("onset_rate", "accuracy_all"))
+    if onset is None:
+        return f"{name} (onset rate {percent_with_bounds(row, 'onset_rate')})"
+    beside = f"; accuracy {_falls(accuracy)}{_points_with_bounds(accuracy)}" if accuracy else ""
+    return (
+        f"{name} (onset rate {_points_with_bounds(onset)}, {probability_in_words('Holm p', onset['p_holm'])}{beside})"
+    )
+
+
+def _falls(accuracy: TableRow) -> str:
+    """Not collapsed is not unharmed: say so where the whole interval is below zero."""
+    return "falls too, " if not is_missing(accuracy["high"]) and accuracy["high"] < 0 else ""
+
+
+def _points_with_bounds(contrast: TableRow) -> str:
+    low, high = points(contrast["low"]), points(contrast["high"])
+    return f"{points(contrast['difference'])} percentage points, 95% interval {low} to {high}"
+
+
+def collapsed(results: Results) -> str:
+    """The conditions that allow no claim; empty where there are none."""
+    found = [row for row in rows_of(results.conditions) if is_collapsed(row)]
+    if not found:
+        return ""
+    return (
+        f"{_subject(found, 'has', 'have')} collapsed: {_places(found, results)}. The model is broken there, so whether "
+        "it still writes a backtracking phrase is no evidence about backtracking, and no claim is made."
+    )
+
+
+def incomplete(results: Results) -> str:
+    """The conditions that could not be judged; empty where there are none."""
+    found = [row for row in rows_of(results.conditions) if finding_of(row) == INCOMPLETE]
+    if not found:
+        return ""
+    return f"{_subject(found, 'has', 'have')} too few problems done to be judged: {_places(found, results)}."
+
+
+def _subject(rows: list[TableRow], singular: str, plural: str) -> str:
+    """Counts conditions, not the stages and variants that each stands in."""
+    n = len({row["condition"] for row in rows})
+    return f"{spelled(n, 'condition')} {singular if n == 1 else plural}"
+
+
+def _places(rows: list[TableRow], results: Results) -> str:
+    return some([_where(row, results) for row in rows])
+
+
+def _where(row: TableRow, results: Results) -> str:
+    stage = f" in stage {code(row['stage'])}" if several_stages(results) else ""
+    return named(row, variants_of(results.conditions)) + stage
+
+
+def some(items: list[str], separator: str = ", ") -> str:
+    """The first few of a list, and how many more the tables hold."""
+    rest = len(items) - MOST_NAMED
+    if rest > 0:
+        return f"{separator.join(items[:MOST_NAMED])}{separator}and {count(rest)} more in the tables"
+    return listed(items) if separator == ", " else separator.join(items)
+
+
+def _identity(row: TableRow, measure: str) -> tuple:
+    return row["stage"], row["condition"], row["variant"], measure

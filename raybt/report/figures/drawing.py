@@ -1,0 +1,37 @@
+"""A drawn figure with what belongs to it: caption, description and the data behind it."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from raybt.report.figures.style import house_style
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """`name` is the stem of its files; `data` holds the rows drawn, as they stand in the tables."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    data: pd.DataFrame
+
+    def png(self) -> bytes:
+        return self._saved("png", {"Software": None})
+
+    def svg(self) -> bytes:
+        return self._saved("svg", {"Date": None, "Creator": None})
+
+    def csv(self) -> bytes:
+        return self.data.to_csv(index=False, lineterminator="\n").encode()
+
+    def _saved(self, kind: str, metadata: dict[str, Any]) -> bytes:
+        target = BytesIO()
+        with house_style():
+            self.figure.savefig(target, format=kind, metadata=metadata)
+        return target.getvalue()

@@ -1,0 +1,78 @@
+"""What a report is written from, and how its rows are chosen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from raybt.config import BASELINE
+from raybt.report.wording import code, is_missing
+
+TableRow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's finished tables and its records. Shares are 0 to 1; spans are character offsets into their side's text.
+
+    Args:
+        config: the resolved config, made of plain dicts, lists and scalars.
+        manifest: the run's record; `raybt.report.provenance` lists the keys it reads, each of them optional.
+        conditions: one row a (stage, condition, variant), columns as in `store.schemas.CONDITION_TABLE`.
+        contrasts: one row a (stage, condition, variant, measure), columns as in `CONTRAST_TABLE`.
+        examples: one row a pair of completions, columns as in `EXAMPLE_TABLE`.
+    """
+
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    conditions: pd.DataFrame
+    contrasts: pd.DataFrame
+    examples: pd.DataFrame
+
+
+def rows_of(table: pd.DataFrame) -> list[TableRow]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def select(table: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
+    """Rows whose `column` is `value`, in the table's order."""
+    return table.loc[table[column] == value, :]
+
+
+def groups(table: pd.DataFrame, *columns: str) -> Iterator[tuple[tuple[Any, ...], list[TableRow]]]:
+    """Rows that agree in `columns`, in the table's own order: ((stage, variant), rows)."""
+    found: dict[tuple[Any, ...], list[TableRow]] = {}
+    for row in rows_of(table):
+        found.setdefault(tuple(row[name] for name in columns), []).append(row)
+    yield from found.items()
+
+
+def variants_of(table: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(row["variant"] for row in rows_of(table)))
+
+
+def several_stages(results: Results) -> bool:
+    return results.conditions["stage"].nunique() > 1
+
+
+def is_baseline(row: TableRow) -> bool:
+    return row["condition"] == BASELINE
+
+
+def is_collapsed(row: TableRow) -> bool:
+    return not is_missing(row["collapsed"]) and bool(row["collapsed"])
+
+
+def is_mixed(row: TableRow) -> bool:
+    """A contrast whose two sides were made under different numerics."""
+    return not is_missing(row["mixed_numerics"]) and bool(row["mixed_numerics"])
+
+
+def baseline_of(rows: list[TableRow]) -> TableRow | None:
+    return next((row for row in rows if is_baseline(row)), None)
+
+
+def named(row: TableRow, variants: list[str]) -> str:
+    """A condition's name in a sentence, with its variant where a run has several."""
+    return code(row["condition"]) + (f" with variant {code(row['variant'])}" if len(variants) > 1 else "")
