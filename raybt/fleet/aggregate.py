@@ -10,12 +10,14 @@ import pyarrow as pa
 import ray
 
 from raybt.config import Triggers
+from raybt.fleet.job import pack
 from raybt.plan.rows import Plan
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, CONDITION_TABLE, CONTRAST_TABLE, EVENTS, EXAMPLE_TABLE, GRADES
 from raybt.store.shards import Done, done, read_completions
 
 JUDGED_BY = b"raybt.judged_by"
+AGGREGATED_FROM = b"raybt.aggregated_from"
 SHARDS_A_TASK = 16
 EXAMPLE_PAIRS = 200  # (problem, sample) pairs of a family that examples are chosen from
 TABLES = {"conditions": CONDITION_TABLE, "contrasts": CONTRAST_TABLE, "examples": EXAMPLE_TABLE}
@@ -29,6 +31,7 @@ class Jury:
         tokenizer, revision: where the tokenizer lies.
         problem_of: row key -> problem id.
         golds: problem id -> gold answer.
+        rows: digest of the plan's rows, which the tables depend on and judging does not.
     """
 
     root: str
@@ -37,6 +40,7 @@ class Jury:
     triggers: Triggers
     problem_of: dict[str, str]
     golds: dict[str, str]
+    rows: str
 
     @property
     def digest(self) -> bytes:
@@ -51,13 +55,26 @@ def aggregate(plan: Plan, folder: RunFolder) -> dict[str, pa.Table]:
         The tables by name (conditions, contrasts, examples), as committed under tables/.
     """
     jury, there = make_jury(plan, folder), done(folder)
+    mark = {AGGREGATED_FROM: digest(jury, there)}
     judge_all(jury, folder, there.shards)
     parts = summarise_all(plan, jury, there)
     tables = {name: pa.concat_tables([part[name] for part in parts]) for name in TABLES}
     for name, table in tables.items():
-        folder.commit_table(f"tables/{name}.parquet", table, TABLES[name])
         folder.commit(f"tables/{name}.csv", readable_csv(table))
+        folder.commit_table(f"tables/{name}.parquet", table, TABLES[name], mark)
     return tables
+
+
+def is_aggregated(plan: Plan, folder: RunFolder) -> bool:
+    """Whether the tables are those of this plan and of what is committed now."""
+    mark = digest(make_jury(plan, folder), done(folder))
+    return all(folder.read_metadata(f"tables/{name}.parquet").get(AGGREGATED_FROM) == mark for name in TABLES)
+
+
+def digest(jury: Jury, there: Done) -> bytes:
+    """What the tables are made from: how completions are judged, the shards, and the rows that failed."""
+    parts = json.dumps([jury.rows, there.shards, sorted(there.failed.items())])
+    return hashlib.blake2b(jury.digest + parts.encode(), digest_size=16).hexdigest().encode()
 
 
 def make_jury(plan: Plan, folder: RunFolder) -> Jury:
@@ -71,6 +88,7 @@ def make_jury(plan: Plan, folder: RunFolder) -> Jury:
         plan.config.triggers,
         problem_of=mapping(plan.rows, "key", "problem"),
         golds=mapping(plan.prompts, "problem", "gold"),
+        rows=hashlib.blake2b(pack(plan.rows)).hexdigest(),
     )
 
 

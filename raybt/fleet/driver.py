@@ -8,10 +8,10 @@ from rich.console import Console
 
 from raybt.config import Config
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE
-from raybt.fleet.aggregate import aggregate
+from raybt.fleet.aggregate import aggregate, is_aggregated
 from raybt.fleet.board import Snapshot
 from raybt.fleet.cluster import connected
-from raybt.fleet.opening import open_run
+from raybt.fleet.opening import open_run, run_folder
 from raybt.fleet.provenance import provenance
 from raybt.fleet.wave import run_wave
 from raybt.plan.rows import Plan, make_plan
@@ -52,20 +52,30 @@ def run(config: Config, address: str | None = None, console: Console | None = No
         UserError: the input can't be run as it stands.
     """
     plan = make_plan(config)
-    folder = open_run(plan)
-    with locked(folder), connected(address, config.replicas):
-        notes = generate(plan, folder, address, console)
-        aggregate(plan, folder)
-    publish(folder)
+    folder = run_folder(plan)
+    with locked(folder):
+        open_run(plan, folder)
+        audit(folder)
+        notes = bring_up_to_date(plan, folder, address, console)
+        publish(folder)
     return outcome(plan, folder, notes)
 
 
-def generate(plan: Plan, folder: RunFolder, address: str | None, console: Console | None) -> tuple[str, ...]:
-    """Decode the missing rows in one wave; what went wrong on the way is given back and kept in the manifest."""
-    audit(folder)
+def bring_up_to_date(plan: Plan, folder: RunFolder, address: str | None, console: Console | None) -> tuple[str, ...]:
+    """Decode what is missing and measure what is there; a complete run needs no Ray."""
     work = missing(plan, folder)
-    if work.num_rows == 0:
+    if not work.num_rows and is_aggregated(plan, folder):
         return ()
+    with connected(address, plan.config.replicas):
+        notes = generate(plan, folder, work, address, console) if work.num_rows else ()
+        aggregate(plan, folder)
+    return notes
+
+
+def generate(
+    plan: Plan, folder: RunFolder, work: pa.Table, address: str | None, console: Console | None
+) -> tuple[str, ...]:
+    """Decode rows in one wave; what went wrong on the way is given back and kept in the manifest."""
     number, clock, state = record_attempt(folder, provenance(address)), time.monotonic(), Snapshot()
     status = "interrupted"
     try:

@@ -58,11 +58,16 @@ def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table
 
 
 def _block(name: str, rows: pa.Table) -> pa.Table:
+    return pa.table({"block": [name], "rows": [pack(rows)]}, schema=BLOCK)
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table as bytes (Arrow IPC stream); the same table gives the same bytes."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return pa.table({"block": [name], "rows": [sink.getvalue().to_pybytes()]}, schema=BLOCK)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
 
 
-def rows_of(block: bytes) -> pa.Table:
-    return pa.ipc.open_stream(block).read_all()
+def unpack(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()

@@ -10,14 +10,17 @@ from raybt.store.manifest import Manifest, ModelEntry, begin, read_config_yaml, 
 from raybt.store.schemas import PROMPTS
 
 
-def open_run(plan: Plan) -> RunFolder:
-    """The run's folder with config, plan and prompts in it; the manifest is written last.
+def run_folder(plan: Plan) -> RunFolder:
+    return RunFolder(run_root(plan.config.artifacts, plan.config.name))
+
+
+def open_run(plan: Plan, folder: RunFolder) -> None:
+    """Put config, plan and prompts into the run's folder; the manifest is written last.
 
     Raises:
         UserError: the folder holds a run whose rows this config would change.
     """
     config, facts = plan.config, plan.facts
-    folder = RunFolder(run_root(config.artifacts, config.name))
     tables = {"plan.parquet": plan.rows, "prompts.parquet": plan.prompts, "conditions.parquet": plan.conditions}
     manifest = read_manifest(folder)
     if manifest is None:
@@ -27,7 +30,6 @@ def open_run(plan: Plan) -> RunFolder:
         begin(folder, config.name, model, dump_yaml(config), tables)
     else:
         update_plan(folder, changes_since(plan, folder, manifest), dump_yaml(config), tables)
-    return folder
 
 
 def changes_since(plan: Plan, folder: RunFolder, manifest: Manifest) -> list[str]:

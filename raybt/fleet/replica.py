@@ -12,7 +12,7 @@ import ray
 from raybt.errors import UserError
 from raybt.fleet.board import wait_confirmed
 from raybt.fleet.desk import Desk
-from raybt.fleet.job import DONE, TOKENS, Job, rows_of
+from raybt.fleet.job import DONE, TOKENS, Job, unpack
 from raybt.plan.fingerprint import LOCAL, fingerprint
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
@@ -108,7 +108,7 @@ class Replica:
         os._exit(1)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        block, rows = batch["block"][0].as_py(), rows_of(batch["rows"][0].as_py())
+        block, rows = batch["block"][0].as_py(), unpack(batch["rows"][0].as_py())
         committed, part = committed_in_block(self.folder, block)
         requests = [self._request(row) for row in rows.to_pylist() if row["key"] not in committed]
         failed = await self._decode(block, part, requests)

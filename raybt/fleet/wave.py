@@ -49,6 +49,7 @@ def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
     replicas = min(config.replicas.count, work.num_rows)
     blocks = cut(work, replicas, job.slots, prefix=secrets.token_hex(4))
     gpus = gpus_each(config.replicas)
+    in_flight = min(IN_FLIGHT, -(-len(blocks) // replicas))  # a few blocks: one replica must not take them all
     stream = ray.data.from_arrow(blocks).map_batches(
         Replica,
         fn_constructor_args=(job, board),
@@ -59,8 +60,8 @@ def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
         compute=ray.data.ActorPoolStrategy(
             min_size=replicas,
             max_size=replicas,
-            max_tasks_in_flight_per_actor=IN_FLIGHT,
-            max_concurrent_calls_per_actor=IN_FLIGHT,
+            max_tasks_in_flight_per_actor=in_flight,
+            max_concurrent_calls_per_actor=in_flight,
         ),
         max_restarts=RESTARTS,
         max_task_retries=RESTARTS,

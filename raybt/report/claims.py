@@ -23,6 +23,13 @@ from raybt.report.wording import (
 )
 
 MOST_NAMED = 4  # longer lists are for the tables
+SPARED = "with no measured loss of accuracy"
+HARMED = "but accuracy falls, so their sites serve more than backtracking"
+NONE_QUALIFIES = (
+    "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected) while accuracy "
+    "holds. Nothing here shows that backtracking, rather than the model's work at large, depends on the sites that "
+    "were tried."
+)
 
 
 def qualifying(results: Results) -> str:
@@ -32,37 +39,50 @@ def qualifying(results: Results) -> str:
         return "Only the baseline was run, so there is nothing to compare it with yet."
     if all(finding_of(row) == INCOMPLETE for row in rows):
         return "No condition can be judged yet."
-    claims = [_claim(results, rows, finding, verb) for finding, verb in ((LOWERS, "lower"), (RAISES, "raise"))]
-    return " ".join(filter(None, claims)) or (
-        "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected) while the "
-        "model still works. Nothing here shows that backtracking depends on the sites that were tried."
-    )
+    spared, harmed = _by_harm(rows, _contrasts(results))
+    claims = [
+        _claim(results, part, finding, verb, tail)
+        for part, tail in ((spared, SPARED), (harmed, HARMED))
+        for finding, verb in ((LOWERS, "lower"), (RAISES, "raise"))
+    ]
+    if not any(finding_of(row) in (LOWERS, RAISES) for row in spared):
+        claims.insert(0, NONE_QUALIFIES)
+    return " ".join(filter(None, claims))
 
 
-def _claim(results: Results, rows: list[TableRow], finding: str, verb: str) -> str:
+def _by_harm(rows: list[TableRow], contrasts: dict[tuple, TableRow]) -> tuple[list[TableRow], list[TableRow]]:
+    """Rows whose accuracy holds, and rows whose whole accuracy interval lies below the baseline."""
+    harmed = [row for row in rows if _falls(contrasts.get(_identity(row, "accuracy_all")))]
+    return [row for row in rows if row not in harmed], harmed
+
+
+def _falls(accuracy: TableRow | None) -> bool:
+    """Not collapsed is not unharmed."""
+    return accuracy is not None and not is_missing(accuracy["high"]) and accuracy["high"] < 0
+
+
+def _claim(results: Results, rows: list[TableRow], finding: str, verb: str, tail: str) -> str:
     found = [row for row in rows if finding_of(row) == finding]
     if not found:
         return ""
-    contrasts = {_identity(row, row["measure"]): row for row in rows_of(results.contrasts)}
+    contrasts = _contrasts(results)
     found.sort(key=lambda row: -abs(contrasts.get(_identity(row, "onset_rate"), {}).get("difference", 0)))
-    effects = [_effect(row, contrasts, results) for row in found]
-    return f"{_subject(found, f'{verb}s', verb)} the onset rate without breaking the model: {some(effects, '; ')}."
+    effects = [_effect(row, where, contrasts) for row, where in _once_each(found, results)]
+    return f"{_subject(found, f'{verb}s', verb)} the onset rate {tail}: {some(effects, '; ')}."
 
 
-def _effect(row: TableRow, contrasts: dict[tuple, TableRow], results: Results) -> str:
-    name = _where(row, results)
+def _contrasts(results: Results) -> dict[tuple, TableRow]:
+    return {_identity(row, row["measure"]): row for row in rows_of(results.contrasts)}
+
+
+def _effect(row: TableRow, name: str, contrasts: dict[tuple, TableRow]) -> str:
     onset, accuracy = (contrasts.get(_identity(row, stem)) for stem in ("onset_rate", "accuracy_all"))
     if onset is None:
         return f"{name} (onset rate {percent_with_bounds(row, 'onset_rate')})"
-    beside = f"; accuracy {_falls(accuracy)}{_points_with_bounds(accuracy)}" if accuracy else ""
+    beside = f"; accuracy {_points_with_bounds(accuracy)}" if accuracy else ""
     return (
         f"{name} (onset rate {_points_with_bounds(onset)}, {probability_in_words('Holm p', onset['p_holm'])}{beside})"
     )
-
-
-def _falls(accuracy: TableRow) -> str:
-    """Not collapsed is not unharmed: say so where the whole interval is below zero."""
-    return "falls too, " if not is_missing(accuracy["high"]) and accuracy["high"] < 0 else ""
 
 
 def _points_with_bounds(contrast: TableRow) -> str:
@@ -96,12 +116,20 @@ def _subject(rows: list[TableRow], singular: str, plural: str) -> str:
 
 
 def _places(rows: list[TableRow], results: Results) -> str:
-    return some([_where(row, results) for row in rows])
+    return some([where for _, where in _once_each(rows, results)])
 
 
-def _where(row: TableRow, results: Results) -> str:
-    stage = f" in stage {code(row['stage'])}" if several_stages(results) else ""
-    return named(row, variants_of(results.conditions)) + stage
+def _once_each(rows: list[TableRow], results: Results) -> list[tuple[TableRow, str]]:
+    """Each condition and variant once (its first row), named with all the stages that it stands in."""
+    places: dict[str, list[TableRow]] = {}
+    for row in rows:
+        places.setdefault(named(row, variants_of(results.conditions)), []).append(row)
+    return [(found[0], name + _stages(found, results)) for name, found in places.items()]
+
+
+def _stages(rows: list[TableRow], results: Results) -> str:
+    stages = [code(row["stage"]) for row in rows]
+    return f" in stage{'s' * (len(stages) > 1)} {listed(stages)}" if several_stages(results) else ""
 
 
 def some(items: list[str], separator: str = ", ") -> str:

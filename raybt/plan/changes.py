@@ -1,0 +1,134 @@
+"""An old and a new config of one run -> which differences may stand, and which are another run.
+
+A difference is accepted where it only adds or drops rows, or touches nothing that is in a row's key. One that would
+give rows of the same name other tokens is refused.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from raybt.config import Config
+from raybt.errors import UserError
+from raybt.plan.keys import sampling_fields
+from raybt.plan.sites import expand
+
+_ROUNDING = ("model.dtype", "model.device", "model.attention")
+_PROMPT = ("prompt.system", "prompt.template", "prompt.chat")
+_IDENTITY = ("model.name", "model.revision")
+_ANY_DEPTH = 10_000  # `attn.*` means the same in both configs, so any depth that holds every range serves to compare
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Differences, one line each: those to log, and those that the run cannot take."""
+
+    additive: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(self.additive + other.additive, self.refused + other.refused)
+
+    def check(self, name: str) -> None:
+        """Raise a `UserError` that names every refused difference, and offer another name than `name`."""
+        if self.refused:
+            raise UserError(
+                f"run {name} has begun, and its rows must keep their keys",
+                "; ".join(self.refused),
+                f"undo that, or start another run with --set name={_next_name(name)}",
+            )
+
+
+def compare(old: Config, new: Config, old_fingerprint: str, new_fingerprint: str) -> Changes:
+    """Every field that differs, as accepted or refused."""
+    changes = Changes()
+    same_model = old_fingerprint == new_fingerprint
+    for path, was, now in _differences("", _values(old), _values(new)):
+        refused = (path in _IDENTITY and not same_model) or _changes_keys(path, was, now, old, new)
+        note = " (other rounding: rows of both kinds stand side by side)" if path in _ROUNDING else ""
+        (changes.refused if refused else changes.additive).append(_line(path, was, now) + note)
+    if not same_model:
+        changes.refused.append(_line("model fingerprint", old_fingerprint, new_fingerprint))
+    return changes
+
+
+def compare_prompts(old: pa.Table, new: pa.Table) -> Changes:
+    """Prompts that both tables hold: other tokens are refused, another gold answer is accepted and logged."""
+    before = {(row["variant"], row["problem"]): row for row in old.to_pylist()}
+    both = [(before[name], row) for row in new.to_pylist() if (name := (row["variant"], row["problem"])) in before]
+    tokens = [
+        f"prompt {row['variant']} of problem {row['problem']} (other tokens)"
+        for was, row in both
+        if was["token_ids"] != row["token_ids"]
+    ]
+    golds = [
+        _line(f"gold answer of problem {row['problem']}", was["gold"], row["gold"])
+        for was, row in both
+        if was["gold"] != row["gold"]
+    ]
+    return Changes(list(dict.fromkeys(golds)), _abridged(tokens))
+
+
+def _values(config: Config) -> dict[str, Any]:
+    values = config.model_dump()
+    values["prompt"]["chat"] = config.prompt.uses_chat  # null and what null means are no difference
+    return values
+
+
+def _differences(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, old, new) of what differs; an entry that only one side has is one difference."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        if was != now:
+            yield path, was, now
+        return
+    for key in dict.fromkeys([*was, *now]):
+        yield from _differences(f"{path}.{key}" if path else key, was.get(key, _ABSENT), now.get(key, _ABSENT))
+
+
+def _changes_keys(path: str, was: Any, now: Any, old: Config, new: Config) -> bool:
+    """Whether rows that both configs have would get other keys."""
+    section, _, name = path.rpartition(".")
+    in_both = was is not _ABSENT and now is not _ABSENT
+    if path == "seed":
+        return not (old.sampling.greedy and new.sampling.greedy)
+    if section == "sampling":
+        return name in sampling_fields(old.sampling) or name in sampling_fields(new.sampling)
+    if section == "prompt.variants":
+        return in_both
+    if section == "interventions.subsets":
+        return in_both and _in_use(name, old, new) and expand(was, _ANY_DEPTH) != expand(now, _ANY_DEPTH)
+    if section.startswith("interventions.grids."):
+        return name == "positions"
+    return path in _PROMPT
+
+
+def _in_use(subset: str, old: Config, new: Config) -> bool:
+    """Whether a stage that both configs have intervenes on the subset in both."""
+    before, after = old.interventions.grids, new.interventions.grids
+    return any(subset in before[stage].subsets and subset in after[stage].subsets for stage in before if stage in after)
+
+
+def _line(path: str, was: Any, now: Any) -> str:
+    if was is _ABSENT:
+        return f"{path}: added"
+    return f"{path}: removed" if now is _ABSENT else f"{path}: {_short(was)} -> {_short(now)}"
+
+
+def _short(value: Any, width: int = 60) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _abridged(lines: list[str], most: int = 3) -> list[str]:
+    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more prompts"]
+
+
+def _next_name(name: str) -> str:
+    """`demo` -> `demo-2` -> `demo-3`."""
+    match = re.fullmatch(r"(.*)-([0-9]+)", name)
+    return f"{match[1]}-{int(match[2]) + 1}" if match else f"{name}-2"
