@@ -88,6 +88,7 @@ def generate(
 
 def audit(folder: RunFolder) -> None:
     """Set torn and foreign shards aside before counting what is done; their rows run again."""
+    folder.sweep()
     found = done(folder, repair=True)
     repeats = [(name, f"{rows} rows stood in an earlier shard and were taken out") for name, rows in found.repeated]
     record_set_aside(folder, [*found.torn, *repeats])

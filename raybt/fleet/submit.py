@@ -59,13 +59,28 @@ def submit(config: Config, address: str | None = None) -> Submitted:
     job = next_name(client, config.name)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(dump_yaml(absolute(config)))
+        send(client, job, folder)
+    return Submitted(where, job)
+
+
+def send(client: JobSubmissionClient, job: str, folder: str) -> None:
+    """Start the job from a folder that holds its config.yaml; this raybt travels with it.
+
+    Raises:
+        UserError: the cluster refuses the job.
+    """
+    try:
         client.submit_job(
             submission_id=job,
             entrypoint="python -m raybt run config.yaml --address auto",
             runtime_env={"working_dir": folder, "py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]},
-            metadata={"raybt": config.name},
         )
-    return Submitted(where, job)
+    except RuntimeError as error:
+        raise UserError(
+            "the cluster must accept the job",
+            str(error).strip().splitlines()[0][:200],
+            "a head node needs some seconds after its start: try again; else see `ray status` there",
+        ) from error
 
 
 def next_name(client: JobSubmissionClient, run: str) -> str:

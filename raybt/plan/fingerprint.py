@@ -30,7 +30,7 @@ def fingerprint(folder: Path) -> str:
         digest = _cached_digest(path, known, fresh)
         hasher.update(f"{len(path.name)}:{path.name}:{digest}\n".encode())
     if fresh:
-        _write_cache({**known, **fresh})
+        _write_cache({name: entry for name, entry in {**known, **fresh}.items() if os.path.exists(name)})
     return f"{LOCAL}{hasher.hexdigest()}"
 
 

@@ -53,7 +53,7 @@ class RunFolder:
         if "://" not in self.root:
             return fs.LocalFileSystem(), self.root
         try:
-            filesystem, path = fs.FileSystem.from_uri(_with_single_put(self.root))
+            filesystem, path = _from_uri(self.root)
         except (pa.ArrowInvalid, OSError) as error:
             raise _unusable(self.root, str(error)) from None
         return filesystem, path
@@ -203,11 +203,14 @@ def _is_hidden(base_name: str) -> bool:
     return base_name.startswith(".")
 
 
-def _with_single_put(uri: str) -> str:
-    """S3 by default uploads in parts from the first byte; delayed, a small file is one PUT."""
-    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
-        return uri
-    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+def _from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+    """(file system, path in it). S3 uploads in parts from the first byte; opened late, a small file is one PUT."""
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        try:
+            return fs.FileSystem.from_uri(f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true")
+        except pa.ArrowInvalid:
+            pass  # an older pyarrow, which uploads in parts: three requests, and the object appears as late
+    return fs.FileSystem.from_uri(uri)
 
 
 def write_error(error: OSError, root: str) -> UserError:

@@ -23,7 +23,7 @@ def locked(folder: RunFolder) -> Iterator[None]:
         return
     try:
         Path(folder.path("")).mkdir(parents=True, exist_ok=True)
-        handle = open(folder.path(".lock"), "w")
+        handle = Path(folder.path(".lock")).open("w")  # noqa: SIM115 (held for as long as the caller works)
     except OSError as error:
         raise write_error(error, folder.root) from None
     with handle:

@@ -40,17 +40,17 @@ class Done:
 def done(folder: RunFolder, repair: bool = False) -> Done:
     """Look through the shards, reading only their keys.
 
-    With `repair` (when no replica is writing) torn and foreign files are set aside, and keys that stand in two shards
-    are taken out of the later one.
+    With `repair` (when no replica is writing) shards are read whole against their checksums, torn and foreign files are
+    set aside, and keys that stand in two shards are taken out of the later one.
     """
-    columns, torn = _read_all(folder, COMPLETED, COMPLETIONS, ["key"])
+    columns, torn = _read_all(folder, COMPLETED, COMPLETIONS, ["key"], thorough=repair)
     keys: set[str] = set()
     repeated: list[tuple[str, int]] = []
     for name, table in columns.items():
         extra = _add(keys, table["key"].to_pylist())
         if extra:
             repeated.append((name, extra))
-    failed, torn_failures = _failures(folder, keys)
+    failed, torn_failures = _failures(folder, keys, thorough=repair)
     torn += torn_failures
     if repair:
         _repair(folder, list(columns), torn, repeated)
@@ -109,20 +109,20 @@ def _read_whole(folder: RunFolder, name: str) -> pa.Table:
 
 
 def _read_all(
-    folder: RunFolder, kind: str, schema: pa.Schema, columns: list[str]
+    folder: RunFolder, kind: str, schema: pa.Schema, columns: list[str], thorough: bool
 ) -> tuple[dict[str, pa.Table], list[tuple[str, str]]]:
-    return _read_some(folder, [name for name, _ in folder.list(kind)], schema, columns)
+    return _read_some(folder, [name for name, _ in folder.list(kind)], schema, columns, thorough)
 
 
 def _read_some(
-    folder: RunFolder, names: Iterable[str], schema: pa.Schema, columns: list[str]
+    folder: RunFolder, names: Iterable[str], schema: pa.Schema, columns: list[str], thorough: bool = False
 ) -> tuple[dict[str, pa.Table], list[tuple[str, str]]]:
     """(name -> columns of the whole shards, (name, reason) of the others)."""
 
     def read(name: str) -> pa.Table | str:
         if not name.endswith(".parquet"):
             return "not a Parquet file"
-        return _read_or_reason(folder, name, schema, columns)
+        return _read_or_reason(folder, name, schema, columns, thorough)
 
     names = list(names)
     with ThreadPoolExecutor(_READERS) as pool:
@@ -131,9 +131,11 @@ def _read_some(
     return whole, [(name, reason) for name, reason in found if isinstance(reason, str)]
 
 
-def _read_or_reason(folder: RunFolder, name: str, schema: pa.Schema, columns: list[str]) -> pa.Table | str:
+def _read_or_reason(
+    folder: RunFolder, name: str, schema: pa.Schema, columns: list[str], thorough: bool
+) -> pa.Table | str:
     try:
-        table = folder.read_table(name, schema, columns)
+        table = folder.read_table(name, schema, None if thorough else columns).select(columns)
     except (ValueError, OSError) as error:  # Arrow's own errors are kinds of these
         folder.read(name)  # bytes that cannot be fetched are an outage, which raises here: that shard may be whole
         return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -147,9 +149,9 @@ def _add(keys: set[str], new: list[str]) -> int:
     return len(new) - (len(keys) - before)
 
 
-def _failures(folder: RunFolder, done: set[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """(key -> its last error, of rows without a completion; torn files)."""
-    tables, torn = _read_all(folder, FAILED, FAILURES, ["key", "error"])
+def _failures(folder: RunFolder, done: set[str], thorough: bool) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """(key -> an error, of rows without a completion; torn files)."""
+    tables, torn = _read_all(folder, FAILED, FAILURES, ["key", "error"], thorough)
     errors = {row["key"]: row["error"] for table in tables.values() for row in table.to_pylist()}
     return {key: error for key, error in errors.items() if key not in done}, torn
 
