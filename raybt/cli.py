@@ -4,6 +4,7 @@ import sys
 from typing import Annotated
 
 import typer
+from dotenv import load_dotenv
 from rich.console import Console
 
 from raybt.errors import COMPLETE, FAILURE, STOPPED, RunFailed, UserError
@@ -16,7 +17,8 @@ app = typer.Typer(
     help="Intervention grids on reasoning language models, on any Ray cluster.",
     epilog="Exit codes: 0 complete, 1 failure, 2 bad input, 3 finished with failed rows, 130 stopped by Ctrl-C.",
 )
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="A run's YAML file, for example configs/demo.yaml.")]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, for example artifacts/demo.")]
@@ -40,11 +42,13 @@ def run(
     [bold]raybt run configs/phase2.yaml --set model.name=/models/r1 --set problems.limit=10[/bold]
     """
     from raybt import show
-    from raybt.fleet.driver import run as run_config
     from raybt.load import load_config
 
+    loaded = load_config(config, override or ())
+    from raybt.fleet.driver import run as run_config  # loads Ray, which takes seconds that a bad config need not wait
+
     try:
-        outcome = run_config(load_config(config, override or ()), address, err)
+        outcome = run_config(loaded, address, err)
     except KeyboardInterrupt:
         err.print("raybt: stopped; what is committed stays, and the same command goes on from there")
         raise typer.Exit(STOPPED) from None
@@ -106,10 +110,15 @@ def submit(
 
     [bold]raybt submit configs/phase2.yaml --address http://127.0.0.1:8265 --follow[/bold]
     """
-    from raybt.fleet import submit as jobs
+    from raybt.fleet.auth import use_token
+
+    use_token()
     from raybt.load import load_config
 
-    submitted = jobs.submit(load_config(config, override or ()), address)
+    loaded = load_config(config, override or ())
+    from raybt.fleet import submit as jobs
+
+    submitted = jobs.submit(loaded, address)
     out.print(f"{submitted.job} submitted to {submitted.address}")
     if follow:
         raise typer.Exit(jobs.follow(submitted, lambda lines: print(lines, end="", flush=True)))
@@ -152,6 +161,7 @@ def doctor(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    load_dotenv(".env")  # HF_TOKEN, for gated models
     try:
         app()
     except (UserError, RunFailed) as error:
@@ -162,4 +172,5 @@ def main() -> None:
 def _plain(error: Exception) -> str:
     from rich.markup import escape
 
+    error = getattr(error, "cause", error)  # from a Ray task it comes wrapped in the trace of the other process
     return escape(" ".join(str(error).split()))

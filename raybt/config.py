@@ -13,7 +13,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"a scale must be a finite number, got {value}; use 0 for ablation, 1 for no change")
+        raise ValueError("a scale must be a finite number; use 0 for ablation, 1 for no change")
     return value
 
 

@@ -50,8 +50,10 @@ def packages() -> Iterator[Check]:
 
 
 def gpu() -> Check:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # not there, or one of its libraries is not
+        return Check("CUDA", False, f"unknown, torch does not load ({error})", "mend torch first", needed=False)
     if not torch.cuda.is_available():
         fix = "runs on the CPU as it is; for a GPU install its driver and a CUDA build of torch (pytorch.org)"
         return Check("CUDA", False, f"none that torch {torch.__version__} can see", fix, needed=False)

@@ -140,10 +140,20 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _first_problem(error: ValidationError) -> UserError:
     # A misspelt key comes first: the "missing" or "wrong" that follows from it would send the user elsewhere.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = sorted(_causes(error.errors()), key=lambda problem: problem["type"] != "extra_forbidden")
     rule, value, fix = _explain(problems[0])
     more = len(problems) - 1
     return UserError(rule, value, fix + (f" ({more} more problem{'s' * (more > 1)} in this config)" if more else ""))
+
+
+def _causes(problems: Sequence[Any]) -> list[Any]:
+    """Problems less those that follow from another: a list with a bad item counts as too short besides."""
+
+    def follows(problem: Any) -> bool:
+        place = problem["loc"]
+        return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems)
+
+    return [problem for problem in problems if not follows(problem)]
 
 
 def _explain(problem: Any) -> tuple[str, str, str]:

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
@@ -34,13 +33,12 @@ def plan(console: Console, plan: "Plan", folder: RunFolder) -> None:
     """What a config asks for and how much of it is done."""
     keys = set(plan.rows["key"].to_pylist())
     there = keys & done(folder).keys
-    prompts = plan.prompts["token_ids"].combine_chunks()
-    lengths = prompts.value_lengths()
+    lengths = plan.prompt_lengths
     new = plan.config.sampling.max_new_tokens
     facts = {
         "model": f"{plan.config.model.name} ({plan.facts.n_layers} layers, {plan.facts.fingerprint})",
-        "conditions": f"{plan.conditions.num_rows:,} in {len(pc.unique(plan.conditions['stage'])):,} stages",
-        "prompts": f"{len(prompts):,}, {pc.min(lengths)} to {pc.max(lengths)} tokens",
+        "conditions": f"{plan.conditions.num_rows:,} in {len(set(plan.conditions['stage'].to_pylist())):,} stages",
+        "prompts": f"{len(lengths):,}, {lengths.min()} to {lengths.max()} tokens",
         "rows planned": f"{plan.rows.num_rows:,}, of which {len(keys):,} unique",
         "rows done": f"{len(there):,}",
         "rows missing": f"{len(keys) - len(there):,}",
@@ -58,7 +56,7 @@ def status(console: Console, folder: RunFolder) -> None:
     found = done(folder)
     manifest = folder.read_json(MANIFEST)
     state = Counter((*family, _state(key, found.keys, set(found.failed))) for *family, key in _families(rows))
-    table = Table(title=f"{manifest['name']}: {len(manifest['attempts'])} attempts", title_justify="left")
+    table = Table(title=f"{manifest['name']}: attempts: {len(manifest['attempts'])}", title_justify="left")
     for name in ("stage", "condition", "variant"):
         table.add_column(name, overflow="fold")
     for name in ("planned", "done", "failed", "missing"):

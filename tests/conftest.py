@@ -1,9 +1,12 @@
 """Shared by all tests: the shipped model, some of its problems, and one local Ray."""
 
 import os
+import secrets
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does by itself, but with a token that leaves no file behind
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import pytest
 

@@ -40,6 +40,7 @@ def load_model(
     Raises:
         UserError: the model can't be loaded, its architecture is unknown, or a site changes nothing.
     """
+    transformers.utils.logging.disable_progress_bar()
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,

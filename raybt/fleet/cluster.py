@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import RayError
 
 from raybt.config import Replicas
 from raybt.errors import UserError
+from raybt.fleet.auth import protect_token
 
 LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback only, despite its name
@@ -49,6 +51,7 @@ def _start_local(replicas: Replicas) -> None:
         os.environ.setdefault(name, value)
     with native_stderr_muted():
         _init_private(replicas)
+    protect_token()
 
 
 def _init_private(replicas: Replicas) -> None:
@@ -79,7 +82,7 @@ def native_stderr_muted() -> Iterator[None]:
 def _attach(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             "the Ray cluster must answer",
             f"{address} ({str(error).strip().splitlines()[0][:160]})",

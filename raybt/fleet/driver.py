@@ -79,7 +79,7 @@ def generate(
     number, clock, state = record_attempt(folder, provenance(address)), time.monotonic(), Snapshot()
     status = "interrupted"
     try:
-        state = run_wave(plan, folder, work, console)
+        run_wave(plan, folder, work, state, console)
         status = "ended"
     finally:
         finish_attempt(folder, number, {"status": status, **measured(state, time.monotonic() - clock)})

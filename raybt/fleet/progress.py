@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from rich.console import Console
@@ -49,6 +50,11 @@ class Display:
         if not self.console.is_terminal and time.monotonic() - self.printed > PLAIN_EVERY:
             self.plain(state)
 
+    def last(self, state: Snapshot) -> None:
+        """The wave is over: what a terminal shows already, elsewhere as a line."""
+        if not self.console.is_terminal and state.replicas:
+            self.plain(state)
+
     def plain(self, state: Snapshot) -> None:
         self.printed = time.monotonic()
         left = f", about {self._left(state):.0f} s left" if 0 < state.rows < self.total else ""
@@ -66,31 +72,34 @@ class Display:
 
 
 @contextmanager
-def watched(board, folder: RunFolder, total: int, console: Console | None = None) -> Iterator[Display]:
-    """Poll the board while a wave runs: show it, and confirm the replicas' storage tokens."""
+def watched(board, folder: RunFolder, total: int, state: Snapshot, console: Console | None = None) -> Iterator[None]:
+    """Poll the board while a wave runs: keep `state` up to date, show it, confirm the replicas' storage tokens."""
     display, stop = Display(total, console), threading.Event()
+
+    def look() -> None:
+        vars(state).update(vars(ray.get(board.snapshot.remote())))
+        display.update(state)
 
     def poll() -> None:
         while not stop.wait(POLL):
             confirm_tokens(board, folder)
-            display.update(ray.get(board.snapshot.remote()))
+            look()
 
     thread = threading.Thread(target=poll, name="progress", daemon=True)
     with display.bar:
         thread.start()
         try:
-            yield display
+            yield
         finally:
             stop.set()
             thread.join(timeout=5)
-            state = ray.get(board.snapshot.remote())
-            display.update(state)
-            if not display.console.is_terminal and state.replicas:
-                display.plain(state)
+            look()
+            display.last(state)
 
 
 def confirm_tokens(board, folder: RunFolder) -> None:
     """Read back what each replica says it wrote; what is not there stays unconfirmed and the replica refuses."""
-    for name, content in ray.get(board.unconfirmed.remote()).items():
+    waiting: Any = ray.get(board.unconfirmed.remote())
+    for name, content in waiting.items():
         if folder.exists(name) and folder.read(name) == content.encode():
             board.confirm.remote(name)

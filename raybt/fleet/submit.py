@@ -1,12 +1,14 @@
 """Send a run to a Ray cluster as a job, and follow it."""
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import raybt
@@ -15,6 +17,7 @@ from raybt.errors import COMPLETE, FAILURE, UserError
 from raybt.load import absolute, dump_yaml
 
 LOOPBACK = "http://127.0.0.1:8265"
+QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "TOKENIZERS_PARALLELISM": "false"}
 PACKAGE = Path(raybt.__file__).parent
 
 
@@ -37,9 +40,10 @@ def connect(address: str) -> JobSubmissionClient:
     Raises:
         UserError: it does not answer, or wants a token.
     """
+    logging.getLogger("ray").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
         raise UserError(
             "the Ray job server must answer",
             f"{address} ({str(error).strip().splitlines()[0][:160]})",
@@ -73,7 +77,12 @@ def send(client: JobSubmissionClient, job: str, folder: str) -> None:
         client.submit_job(
             submission_id=job,
             entrypoint="python -m raybt run config.yaml --address auto",
-            runtime_env={"working_dir": folder, "py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]},
+            runtime_env={
+                "working_dir": folder,
+                "py_modules": [str(PACKAGE)],
+                "excludes": ["**/__pycache__"],
+                "env_vars": QUIET,
+            },
         )
     except RuntimeError as error:
         raise UserError(

@@ -3,8 +3,8 @@
 import secrets
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
+from ray.exceptions import RayError
 from rich.console import Console
 
 from raybt.fleet.board import Board, Snapshot
@@ -19,29 +19,26 @@ RESTARTS = 3
 """How often a replica may die before the wave ends. Ray's own default is without end."""
 
 
-def run_wave(plan: Plan, folder: RunFolder, work: pa.Table, console: Console | None = None) -> Snapshot:
-    """Decode the rows of `work`; each is committed by the replica that wrote it.
+def run_wave(plan: Plan, folder: RunFolder, work: pa.Table, state: Snapshot, console: Console | None = None) -> None:
+    """Decode the rows of `work`; each is committed by the replica that wrote it, whatever happens to the others.
 
-    Returns:
-        What the replicas reported. Whatever happened to them, what was committed stays committed.
+    Args:
+        state: kept up to date with what the replicas report, also where this raises.
 
     Raises:
         UserError: a replica refused its input.
         KeyboardInterrupt: as from the terminal.
     """
-    board = Board.remote()
-    job = make_job(plan, folder)
+    board, job = Board.remote(), make_job(plan, folder)
     try:
-        with watched(board, folder, work.num_rows, console):
+        with watched(board, folder, work.num_rows, state, console):
             error = execute(plan.config, job, board, work)
-        state: Snapshot = ray.get(board.snapshot.remote())
     finally:
         remove_tokens(folder)
     if state.refusal:
         raise state.refusal
     if error is not None:
         state.notes.append(f"the wave ended early: {_first_line(error)}")
-    return state
 
 
 def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
@@ -69,7 +66,7 @@ def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
     try:
         for _ in stream.iter_batches(batch_size=None, batch_format="pyarrow"):
             pass
-    except (ray.exceptions.RayError, RuntimeError, ValueError) as error:
+    except (RayError, RuntimeError, ValueError) as error:
         return error
     return None
 
@@ -87,13 +84,9 @@ def make_job(plan: Plan, folder: RunFolder) -> Job:
         sampling=config.sampling,
         slots=config.replicas.slots,
         threads=max(1, int(config.replicas.cpus)),
-        length=longest_prompt(plan) + config.sampling.max_new_tokens,
+        length=int(plan.prompt_lengths.max()) + config.sampling.max_new_tokens,
         token=(name, content),
     )
-
-
-def longest_prompt(plan: Plan) -> int:
-    return pc.max(pc.list_value_length(plan.prompts["token_ids"])).as_py()
 
 
 def remove_tokens(folder: RunFolder) -> None:

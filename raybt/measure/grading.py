@@ -9,10 +9,9 @@ from functools import lru_cache
 
 from math_verify import parse, verify
 
-from raybt.errors import UserError
 from raybt.measure.numerals import as_number, last_number, whole_number
 
-__all__ = ["Grade", "answer_value", "as_number", "final_answer", "gold_number", "grade"]
+__all__ = ["Grade", "answer_value", "as_number", "final_answer", "grade"]
 
 _MARKER = re.compile(
     r"""(?P<boxed>\\boxed\s*\{)
@@ -69,26 +68,6 @@ def final_answer(text: str, numeric: bool = True) -> str | None:
     return last_number(text) if numeric else None
 
 
-def gold_number(answer_field: str) -> str:
-    """The gold answer in an answer field: after the last `####`, else in the last `\\boxed{}`, else the field itself.
-
-    Numbers lose separators, currency and unit ("1,234 apples" is "1234"); a marked gold that is no number stays as it
-    is.
-
-    Raises:
-        UserError: no marked answer, and the field is not a number.
-    """
-    field = str(answer_field)
-    boxed = list(_boxed(field))
-    gold = field.rpartition("####")[2].strip() if "####" in field else boxed[-1] if boxed else field.strip()
-    number = whole_number(gold)
-    if number is None and (not gold or gold == field.strip()):
-        shown = repr(field if len(field) <= 60 else f"...{field[-60:]}")
-        rule = "a gold answer is a number, or a worked answer that ends in `#### number`"
-        raise UserError(rule, shown, "correct the field or name another")
-    return number or gold
-
-
 def answer_value(text: str) -> Fraction | str:
     """What two equal plain answers share: the number, or the text without case and outer space."""
     number = as_number(text)
@@ -103,11 +82,6 @@ def _statements_from_the_end(text: str) -> Iterator[str]:
         statement = statement.strip(" \t\r\n*:").removesuffix(".")
         if statement:
             yield statement
-
-
-def _boxed(text: str) -> Iterator[str]:
-    for marker in re.finditer(r"\\boxed\s*\{", text):
-        yield _braced(text[marker.end() :]).strip()
 
 
 def _braced(rest: str) -> str:

@@ -47,6 +47,11 @@ class Plan:
     rows: pa.Table
     work: pa.Table
 
+    @property
+    def prompt_lengths(self) -> np.ndarray:
+        """Tokens of each prompt, [prompts]."""
+        return self.prompts["token_ids"].combine_chunks().value_lengths().to_numpy()
+
     def missing(self, done: set[str]) -> pa.Table:
         """The rows of `work` whose keys are not in `done`, order kept."""
         if not done:

@@ -91,14 +91,21 @@ class RunFolder:
             return stream.read()
 
     def exists(self, name: str) -> bool:
-        return self.filesystem.get_file_info(self.path(name)).type == fs.FileType.File
+        return self._look(self.path(name)).type == fs.FileType.File
 
     def list(self, prefix: str = "") -> list[tuple[str, int]]:
         """(name, bytes) of the files in the folder `prefix` and below it, by name; unfinished writes are left out."""
         selector = fs.FileSelector(self.path(prefix), recursive=True, allow_not_found=True)
         skip = len(self._place[1]) + 1
-        found = [info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        found = [info for info in self._look(selector) if info.type == fs.FileType.File]
         return sorted((info.path[skip:], info.size) for info in found if not _is_hidden(info.base_name))
+
+    def _look(self, what: "str | fs.FileSelector"):
+        try:
+            return self.filesystem.get_file_info(what)
+        except OSError as error:  # no network, no such bucket, no permission
+            fix = "check the path, the network and the credentials"
+            raise _unusable(self.root, str(error), "reached", fix) from None
 
     def remove(self, name: str) -> None:
         self.filesystem.delete_file(self.path(name))
@@ -122,9 +129,11 @@ class RunFolder:
         Raises:
             ValueError: the table has other columns, or values that do not fit them.
         """
+        exact = conform(table, schema).replace_schema_metadata(metadata)
         sink = pa.BufferOutputStream()
-        table = conform(table, schema).replace_schema_metadata(metadata)
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        with pq.ParquetWriter(sink, exact.schema, compression="zstd", write_page_checksum=True) as writer:
+            if exact.num_rows:  # `datasets` cannot read a row group of no rows
+                writer.write_table(exact)
         self.commit(name, sink.getvalue().to_pybytes())
 
     def read_table(self, name: str, schema: pa.Schema, columns: "list[str] | None" = None) -> pa.Table:
@@ -219,8 +228,6 @@ def write_error(error: OSError, root: str) -> UserError:
     return _unusable(root, error.strerror or str(error))
 
 
-def _unusable(root: str, why: str) -> UserError:
+def _unusable(root: str, why: str, how: str = "written", fix: str = "set artifacts to another place") -> UserError:
     why = " ".join(why.split())
-    return UserError(
-        "the run's folder must be one that can be written", f"{root} ({why})", "set artifacts to another place"
-    )
+    return UserError(f"the run's folder must be one that can be {how}", f"{root} ({why})", fix)

@@ -44,7 +44,6 @@ class Manifest(BaseModel):
     attempts: list[Entry] = []
     config_changes: list[Entry] = []
     set_aside: list[Entry] = []
-    notes: list[str] = []
 
 
 def now() -> str:
@@ -77,10 +76,10 @@ def open_existing(root: str) -> RunFolder:
     """The folder of a run that has begun.
 
     Raises:
-        UserError: there is no run.
+        UserError: there is no run, or its manifest is not readable.
     """
     folder = RunFolder(root)
-    if not folder.exists(MANIFEST):
+    if read_manifest(folder) is None:
         raise UserError(f"a run's folder holds {MANIFEST}", root, "name one, for example artifacts/demo")
     return folder
 

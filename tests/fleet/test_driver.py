@@ -13,7 +13,7 @@ import ray
 
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, UserError
 from raybt.fleet import wave
-from raybt.fleet.board import Board
+from raybt.fleet.board import Board, Snapshot
 from raybt.fleet.driver import missing, run
 from raybt.fleet.opening import open_run, run_folder
 from raybt.plan.rows import make_plan
@@ -171,10 +171,10 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_row(make_config,
     open_run(plan, folder)
     job, board = wave.make_job(plan, folder), Board.remote()
     elsewhere = replace(job, root=str(tmp_path / "elsewhere"))
-    with wave.watched(board, folder, 40):
+    state = Snapshot()
+    with wave.watched(board, folder, 40, state):
         assert wave.execute(plan.config, elsewhere, board, plan.work) is not None
-    refusal = ray.get(board.snapshot.remote()).refusal
-    assert "must share the run folder" in str(refusal) and refusal.exit_code == 2
+    assert "must share the run folder" in str(state.refusal) and state.refusal.exit_code == 2
     assert not Path(folder.root, "completions").exists()
 
 
@@ -184,4 +184,4 @@ def test_a_replica_with_another_model_is_refused(make_config):
     open_run(plan, folder)
     changed = replace(plan, facts=replace(plan.facts, fingerprint="local:0"))
     with pytest.raises(UserError, match="every replica must load the model"):
-        wave.run_wave(changed, folder, plan.work)
+        wave.run_wave(changed, folder, plan.work, Snapshot())
