@@ -9,6 +9,7 @@ from pathlib import Path
 from raybt.errors import UserError
 
 LOCAL = "local:"
+_POINTER = b"version https://git-lfs"
 _CHUNK = 1 << 22  # bytes read at a time
 
 Known = dict[str, list]  # path -> [size, mtime_ns, inode, digest]
@@ -45,8 +46,19 @@ def deciding_files(folder: Path) -> list[Path]:
             f"none in {folder}",
             "download or copy the weights into it",
         )
+    _check_not_pointers(weights)
     settings = [folder / "config.json", *folder.glob("generation_config.json"), *folder.glob("*.py")]
     return sorted(settings + weights, key=lambda path: path.name)
+
+
+def _check_not_pointers(weights: list[Path]) -> None:
+    """A clone without Git LFS holds a line of text where each weight file should be."""
+    for path in weights:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise UserError(
+                    "a model folder holds weights, not Git LFS pointers to them", path, "run git lfs pull in it"
+                )
 
 
 def _cached_digest(path: Path, known: Known, fresh: Known) -> str:

@@ -24,7 +24,7 @@ from raybt.report.wording import (
 
 MOST_NAMED = 4  # longer lists are for the tables
 SPARED = "with no measured loss of accuracy"
-HARMED = "but accuracy falls, so their sites serve more than backtracking"
+HARMED = "at a cost in accuracy, so more than backtracking depends on what was changed"
 NONE_QUALIFIES = (
     "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected) while accuracy "
     "holds. Nothing here shows that backtracking, rather than the model's work at large, depends on the sites that "

@@ -72,7 +72,8 @@ def _truncated(rows: list[TableRow], variants: list[str]) -> str:
     if not cut:
         return ""
     cut.sort(key=lambda row: -row["truncated_rate"])
-    shown = some([f"{named(row, variants)} ({percent(row['truncated_rate'])})" for row in cut])
+    said = [f"{named(row, variants)} ({percent(row['truncated_rate'])})" for row in cut]
+    shown = some(list(dict.fromkeys(said)))  # a condition that stands in several stages is said once
     return (
         f"Many completions reached the token limit before they ended: more than {percent(MUCH_TRUNCATED)} under "
         f"{shown}. They count as not correct in accuracy over all, and an onset beyond the limit is not seen."
