@@ -111,11 +111,10 @@ def submit(
     [bold]raybt submit configs/phase2.yaml --address http://127.0.0.1:8265 --follow[/bold]
     """
     from raybt.fleet.auth import use_token
-
-    use_token()
     from raybt.load import load_config
 
     loaded = load_config(config, override or ())
+    use_token()  # before Ray is imported
     from raybt.fleet import submit as jobs
 
     submitted = jobs.submit(loaded, address)

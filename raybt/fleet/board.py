@@ -28,6 +28,7 @@ class Board:
         self.state = Snapshot()
         self.announced: dict[str, str] = {}
         self.confirmed: set[str] = set()
+        self.actors: list = []
 
     def add(self, rows: int, tokens: int, failed: int) -> None:
         self.state.rows += rows
@@ -40,8 +41,13 @@ class Board:
     def refuse(self, error: UserError) -> None:
         self.state.refusal = self.state.refusal or error
 
-    def join(self, replica: str, numerics: str) -> None:
+    def join(self, replica: str, numerics: str, actor) -> None:
         self.state.replicas[replica] = numerics
+        self.actors.append(actor)
+
+    def joined(self) -> list:
+        """Handles of the replicas that stood ready, to end those that outlive their wave."""
+        return self.actors
 
     def announce(self, name: str, content: str) -> None:
         self.announced[name] = content

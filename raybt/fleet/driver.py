@@ -68,6 +68,7 @@ def bring_up_to_date(plan: Plan, folder: RunFolder, address: str | None, console
         return ()
     with connected(address, plan.config.replicas):
         notes = generate(plan, folder, work, address, console) if work.num_rows else ()
+        audit(folder)  # a replica given up for dead may have committed what its successor did too
         aggregate(plan, folder)
     return notes
 

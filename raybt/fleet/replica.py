@@ -4,6 +4,8 @@ import os
 import secrets
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,11 +46,21 @@ class Replica:
     def __init__(self, job: Job, board):
         self.job, self.board = job, board
         self.name = f"{ray.util.get_node_ip_address()}-{os.getpid()}"
-        try:
+        self.refused = False
+        with self._refusing():
             self._open()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """A user's mistake is told to the driver, and all later blocks are given back undone.
+
+        Raised here, Ray would print it as a crash, once for every process that it passes through.
+        """
+        try:
+            yield
         except UserError as error:
-            ray.get(board.refuse.remote(error))
-            raise
+            self.refused = True
+            ray.get(self.board.refuse.remote(error))
 
     def _open(self) -> None:
         self.folder = RunFolder(self.job.root)
@@ -56,7 +68,7 @@ class Replica:
         self.prompts = self._read_prompts()
         decoder = self._load()
         self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die)
-        ray.get(self.board.join.remote(self.name, self.numerics))
+        ray.get(self.board.join.remote(self.name, self.numerics, ray.get_runtime_context().current_actor))
 
     def _prove_shared_storage(self) -> None:
         """Read the driver's token and have the driver read ours: else rows would be committed where nobody looks."""
@@ -109,10 +121,14 @@ class Replica:
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         block, rows = batch["block"][0].as_py(), unpack(batch["rows"][0].as_py())
-        committed, part = committed_in_block(self.folder, block)
-        requests = [self._request(row) for row in rows.to_pylist() if row["key"] not in committed]
-        failed = await self._decode(block, part, requests)
-        return pa.table({"block": [block], "rows": [len(requests)], "failed": [failed]}, schema=DONE)
+        count = failed = 0
+        with self._refusing():
+            if not self.refused:
+                committed, part = committed_in_block(self.folder, block)
+                requests = [self._request(row) for row in rows.to_pylist() if row["key"] not in committed]
+                failed = await self._decode(block, part, requests)
+                count = len(requests)
+        return pa.table({"block": [block], "rows": [count], "failed": [failed]}, schema=DONE)
 
     def _request(self, row: dict):
         from raybt.engine.request import Request

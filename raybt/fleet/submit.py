@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.exceptions import AuthenticationError
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 import raybt
@@ -30,8 +30,15 @@ class Submitted:
 
 
 def dashboard(address: str | None) -> str:
-    """The job server's address: the one given, else RAY_ADDRESS, else this machine."""
-    return address or os.environ.get("RAY_ADDRESS") or LOOPBACK
+    """The job server's address: the one given, else RAY_ADDRESS, else this machine.
+
+    Raises:
+        UserError: it is no URL.
+    """
+    where = address or os.environ.get("RAY_ADDRESS") or LOOPBACK
+    if "://" not in where:
+        raise UserError("a job server's address starts with http:// or https://", where, f"write http://{where}")
+    return where
 
 
 def connect(address: str) -> JobSubmissionClient:
@@ -43,7 +50,7 @@ def connect(address: str) -> JobSubmissionClient:
     logging.getLogger("ray").setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             "the Ray job server must answer",
             f"{address} ({str(error).strip().splitlines()[0][:160]})",

@@ -1,6 +1,7 @@
 """One wave: all rows known together, of every condition, through one Ray Data execution."""
 
 import secrets
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -34,6 +35,7 @@ def run_wave(plan: Plan, folder: RunFolder, work: pa.Table, state: Snapshot, con
         with watched(board, folder, work.num_rows, state, console):
             error = execute(plan.config, job, board, work)
     finally:
+        end_replicas(board)
         remove_tokens(folder)
     if state.refusal:
         raise state.refusal
@@ -69,6 +71,13 @@ def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
     except (RayError, RuntimeError, ValueError) as error:
         return error
     return None
+
+
+def end_replicas(board) -> None:
+    """A wave that ended early leaves replicas at work; they must not commit into the next one's time."""
+    handles: Any = ray.get(board.joined.remote())
+    for actor in handles:
+        ray.kill(actor, no_restart=True)
 
 
 def make_job(plan: Plan, folder: RunFolder) -> Job:

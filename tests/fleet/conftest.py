@@ -1,5 +1,8 @@
 """One local Ray for all tests of the fleet, on loopback, and small runs of the shipped model."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from raybt.config import Config, Replicas
@@ -60,3 +63,9 @@ def completions():
         return dict(zip(keys, table["token_ids"].to_pylist(), strict=True))
 
     return read
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished.root, tmp_path / "small"))

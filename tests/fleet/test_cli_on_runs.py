@@ -1,7 +1,6 @@
 """`status`, `report`, `plan` and `run` on runs of the shipped model, through the command line."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,12 +13,6 @@ from tests.commands import ONE_LINE, raybt, refusal
 from tests.fleet.conftest import small_config
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-
-
-@pytest.fixture
-def copy(finished, tmp_path) -> Path:
-    """A copy of the finished run, to be changed."""
-    return Path(shutil.copytree(finished.root, tmp_path / "small"))
 
 
 def write_config(tmp_path: Path, **sections) -> Path:
@@ -76,13 +69,6 @@ def test_running_a_finished_run_again_says_so_and_changes_no_row(copy, tmp_path)
     assert ended.code == 0 and "40 of 40 rows done, 0 failed, 0 missing" in ended.out
     assert f"report: {copy}/report.html" in ended.out
     assert {path: path.read_bytes() for path in (copy / "completions").iterdir()} == before
-
-
-def test_failed_rows_are_exit_code_3(tmp_path):
-    interventions = {"subsets": {"huge": ["mlp.3"]}, "grids": {"sweep": {"subsets": ["huge"], "scales": [3e38]}}}
-    config = write_config(tmp_path, interventions=interventions, problems={"name": "raybt-toy", "limit": 1})
-    ended = raybt("run", config)
-    assert ended.code == 3 and re.search(r"[1-9][0-9]* failed, 0 missing", ended.out)
 
 
 def test_more_gpus_than_there_are_is_a_users_mistake(tmp_path):

@@ -32,7 +32,7 @@ def table(root, name):
     return pq.read_table(f"{root}/tables/{name}.parquet").to_pandas()
 
 
-def test_a_run_resumes_grows_and_repeats_nothing(make_config, completions):
+def test_a_run_resumes_grows_and_repeats_nothing(copy, make_config, completions):
     config = make_config()
     first = run(config)
     there = completions(first.root)
@@ -61,7 +61,7 @@ def test_tables_join_by_key_and_count_every_row(finished):
     assert (conditions["planned"] == 8).all() and (conditions["done"] == 8).all()
     assert set(contrasts["measure"]) == {"onset_rate", "relaxed_rate", "accuracy_all", "mean_tokens"}
     assert (contrasts["pairs"] == 8).all() and not contrasts["mixed_numerics"].any()
-    assert conditions["accuracy_all"].nunique() > 1  # interventions do something
+    assert conditions["mean_tokens"].nunique() > 1  # interventions do something
 
 
 def test_judgements_carry_the_schemas_and_every_key(finished, completions):
@@ -97,7 +97,7 @@ def test_two_replicas_give_the_tokens_of_one(finished, make_config, completions)
     )
 
 
-def test_a_torn_and_a_foreign_shard_are_set_aside_and_run_again(make_config, completions):
+def test_a_torn_and_a_foreign_shard_are_set_aside_and_run_again(copy, make_config, completions):
     config = make_config()
     outcome = run(config)
     there = completions(outcome.root)
@@ -123,9 +123,8 @@ def test_failed_rows_are_counted_and_tried_again(make_config):
     assert missing(make_plan(config), RunFolder(outcome.root)).num_rows == failed
 
 
-def test_a_key_changing_edit_is_refused_and_touches_nothing(make_config):
-    outcome = run(make_config(problems={"name": "raybt-toy", "limit": 1}))
-    before = {path: path.read_bytes() for path in Path(outcome.root).rglob("*.*") if path.is_file()}
+def test_a_key_changing_edit_is_refused_and_touches_nothing(copy, make_config):
+    before = {path: path.read_bytes() for path in copy.rglob("*.*") if path.is_file()}
     with pytest.raises(UserError, match="temperature.*--set name=small-2"):
         run(make_config(sampling={"samples": 2, "max_new_tokens": 80, "temperature": 0.9}))
     assert {path: path.read_bytes() for path in before} == before
@@ -173,7 +172,7 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_row(make_config,
     elsewhere = replace(job, root=str(tmp_path / "elsewhere"))
     state = Snapshot()
     with wave.watched(board, folder, 40, state):
-        assert wave.execute(plan.config, elsewhere, board, plan.work) is not None
+        wave.execute(plan.config, elsewhere, board, plan.work)
     assert "must share the run folder" in str(state.refusal) and state.refusal.exit_code == 2
     assert not Path(folder.root, "completions").exists()
 
