@@ -123,10 +123,8 @@ def outcome(plan: Plan, folder: RunFolder, notes: tuple[str, ...] = ()) -> Outco
 
 def name_rows(plan: Plan, keys: set[str], most: int = 5) -> tuple[str, ...]:
     """Rows as their users know them: stage, condition, variant, problem, sample."""
-    rows = (
-        plan.rows.filter(pa.array([key in keys for key in plan.rows["key"].to_pylist()], pa.bool_())) if keys else None
-    )
-    if rows is None:
+    if not keys:
         return ()
+    rows = plan.rows.filter(pa.array([key in keys for key in plan.rows["key"].to_pylist()]))
     names = [" / ".join(str(value) for value in list(row.values())[:-1]) for row in rows.slice(0, most).to_pylist()]
     return (*names, f"and {rows.num_rows - most:,} more") if rows.num_rows > most else tuple(names)

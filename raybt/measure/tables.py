@@ -2,6 +2,7 @@
 
 from math import nan
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -92,6 +93,8 @@ def _contrast_lines(name: str, baseline: pd.DataFrame, part: pd.DataFrame) -> li
 def _difference(both: pd.DataFrame, column: str) -> dict:
     base, treated = (both[f"{column}_{side}"].to_numpy(dtype=float) for side in ("base", "treated"))
     difference, low, high, p = paired_difference(base, treated, both["problem"].to_numpy())
+    if column != MEASURES["mean_tokens"]:
+        low, high = np.clip([low, high], -1.0, 1.0)  # two rates cannot differ by more; nan stays nan
     means = {"baseline": base.mean(), "treated": treated.mean()} if len(both) else {"baseline": nan, "treated": nan}
     return means | {"difference": difference, "low": low, "high": high, "p": p}
 

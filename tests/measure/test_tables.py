@@ -137,3 +137,10 @@ def test_a_nullable_identity_stays_null():
 def test_what_is_no_family_is_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         summarise(rows)
+
+
+def test_two_rates_never_differ_by_more_than_one():
+    _, contrasts = tables(graded_rows("baseline", onset=0.97), graded_rows("cut", onset=0.03, seed=1))
+    row = contrast(contrasts, "cut")
+    assert -1.0 <= row["low"] <= row["difference"] <= row["high"]
+    assert row["low"] == -1.0  # the t interval alone would reach below
