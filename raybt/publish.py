@@ -7,9 +7,7 @@ from raybt.errors import UserError
 from raybt.report import Results, render
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import MANIFEST, read_config_yaml
-from raybt.store.schemas import CONDITION_TABLE, CONTRAST_TABLE, EXAMPLE_TABLE
-
-TABLES = {"conditions": CONDITION_TABLE, "contrasts": CONTRAST_TABLE, "examples": EXAMPLE_TABLE}
+from raybt.store.schemas import SUMMARIES
 
 
 def publish(folder: RunFolder) -> None:
@@ -27,7 +25,7 @@ def publish(folder: RunFolder) -> None:
 
 
 def _tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
-    names = {table: f"tables/{table}.parquet" for table in TABLES}
+    names = {table: f"tables/{table}.parquet" for table in SUMMARIES}
     missing = [name for name in names.values() if not folder.exists(name)]
     if missing:
         raise UserError(
@@ -35,4 +33,4 @@ def _tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
             f"{folder.root} has no {missing[0]}",
             "finish the run: raybt run CONFIG",
         )
-    return {table: folder.read_table(name, TABLES[table]).to_pandas() for table, name in names.items()}
+    return {table: folder.read_table(name, SUMMARIES[table]).to_pandas() for table, name in names.items()}

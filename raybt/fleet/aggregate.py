@@ -13,14 +13,13 @@ from raybt.config import Triggers
 from raybt.fleet.job import pack
 from raybt.plan.rows import Plan
 from raybt.store.folder import RunFolder
-from raybt.store.schemas import COMPLETIONS, CONDITION_TABLE, CONTRAST_TABLE, EVENTS, EXAMPLE_TABLE, GRADES
-from raybt.store.shards import Done, done, read_completions
+from raybt.store.schemas import COMPLETIONS, EVENTS, GRADES, SUMMARIES
+from raybt.store.shards import Done, read_completions
 
 JUDGED_BY = b"raybt.judged_by"
 AGGREGATED_FROM = b"raybt.aggregated_from"
 SHARDS_A_TASK = 16
 EXAMPLE_PAIRS = 200  # (problem, sample) pairs of a family that examples are chosen from
-TABLES = {"conditions": CONDITION_TABLE, "contrasts": CONTRAST_TABLE, "examples": EXAMPLE_TABLE}
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,22 @@ class Jury:
         return hashlib.blake2b(json.dumps(data).encode(), digest_size=16).hexdigest().encode()
 
 
-def aggregate(plan: Plan, folder: RunFolder) -> dict[str, pa.Table]:
-    """Judge every committed shard, then summarise every (stage, variant) family.
-
-    Returns:
-        The tables by name (conditions, contrasts, examples), as committed under tables/.
-    """
-    jury, there = make_jury(plan, folder), done(folder)
+def aggregate(plan: Plan, folder: RunFolder, there: Done) -> None:
+    """Judge every committed shard, then summarise every (stage, variant) family into tables/."""
+    jury = make_jury(plan, folder)
     mark = {AGGREGATED_FROM: digest(jury, there)}
     judge_all(jury, folder, there.shards)
     parts = summarise_all(plan, jury, there)
-    tables = {name: pa.concat_tables([part[name] for part in parts]) for name in TABLES}
-    for name, table in tables.items():
+    for name, schema in SUMMARIES.items():
+        table = pa.concat_tables([part[name] for part in parts])
         folder.commit(f"tables/{name}.csv", readable_csv(table))
-        folder.commit_table(f"tables/{name}.parquet", table, TABLES[name], mark)
-    return tables
+        folder.commit_table(f"tables/{name}.parquet", table, schema, mark)
 
 
-def is_aggregated(plan: Plan, folder: RunFolder) -> bool:
+def is_aggregated(plan: Plan, folder: RunFolder, there: Done) -> bool:
     """Whether the tables are those of this plan and of what is committed now."""
-    mark = digest(make_jury(plan, folder), done(folder))
-    return all(folder.read_metadata(f"tables/{name}.parquet").get(AGGREGATED_FROM) == mark for name in TABLES)
+    mark = digest(make_jury(plan, folder), there)
+    return all(folder.read_metadata(f"tables/{name}.parquet").get(AGGREGATED_FROM) == mark for name in SUMMARIES)
 
 
 def digest(jury: Jury, there: Done) -> bytes:

@@ -19,7 +19,7 @@ from raybt.publish import publish
 from raybt.store.folder import RunFolder
 from raybt.store.lock import locked
 from raybt.store.manifest import finish_attempt, record_attempt, record_set_aside
-from raybt.store.shards import done
+from raybt.store.shards import Done, done
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,28 @@ def run(config: Config, address: str | None = None, console: Console | None = No
     folder = run_folder(plan)
     with locked(folder):
         open_run(plan, folder)
-        audit(folder)
-        notes = bring_up_to_date(plan, folder, address, console)
+        found, notes = bring_up_to_date(plan, folder, address, console)
         publish(folder)
-    return outcome(plan, folder, notes)
+    return outcome(plan, folder, found, notes)
 
 
-def bring_up_to_date(plan: Plan, folder: RunFolder, address: str | None, console: Console | None) -> tuple[str, ...]:
-    """Decode what is missing and measure what is there; a complete run needs no Ray."""
-    work = missing(plan, folder)
-    if not work.num_rows and is_aggregated(plan, folder):
-        return ()
+def bring_up_to_date(
+    plan: Plan, folder: RunFolder, address: str | None, console: Console | None
+) -> tuple[Done, tuple[str, ...]]:
+    """Decode what is missing and measure what is there; a complete run needs no Ray.
+
+    Returns:
+        What the run has now, and what went wrong on the way.
+    """
+    found = audit(folder)
+    work = plan.missing(found.keys)  # rows that failed before are tried again
+    if not work.num_rows and is_aggregated(plan, folder, found):
+        return found, ()
     with connected(address, plan.config.replicas):
         notes = generate(plan, folder, work, address, console) if work.num_rows else ()
-        audit(folder)  # a replica given up for dead may have committed what its successor did too
-        aggregate(plan, folder)
-    return notes
+        found = audit(folder)  # a replica given up for dead may have committed what its successor did too
+        aggregate(plan, folder, found)
+    return found, notes
 
 
 def generate(
@@ -87,17 +93,13 @@ def generate(
     return tuple(state.notes)
 
 
-def audit(folder: RunFolder) -> None:
-    """Set torn and foreign shards aside before counting what is done; their rows run again."""
+def audit(folder: RunFolder) -> Done:
+    """Set torn and foreign shards aside, so that their rows run again; gives what is sound."""
     folder.sweep()
     found = done(folder, repair=True)
     repeats = [(name, f"{rows} rows stood in an earlier shard and were taken out") for name, rows in found.repeated]
     record_set_aside(folder, [*found.torn, *repeats])
-
-
-def missing(plan: Plan, folder: RunFolder) -> pa.Table:
-    """Planned minus done, each key once, prompt-major. Rows that failed before are tried again."""
-    return plan.missing(done(folder).keys)
+    return found
 
 
 def measured(state: Snapshot, seconds: float) -> dict:
@@ -113,9 +115,8 @@ def measured(state: Snapshot, seconds: float) -> dict:
     }
 
 
-def outcome(plan: Plan, folder: RunFolder, notes: tuple[str, ...] = ()) -> Outcome:
+def outcome(plan: Plan, folder: RunFolder, found: Done, notes: tuple[str, ...]) -> Outcome:
     planned = set(plan.rows["key"].to_pylist())
-    found = done(folder)
     there, failed = planned & found.keys, planned & set(found.failed)
     missing = planned - there - failed
     return Outcome(folder.root, len(planned), len(there), len(failed), len(missing), notes, name_rows(plan, missing))

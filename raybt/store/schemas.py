@@ -144,3 +144,6 @@ EXAMPLE_TABLE = pa.schema([
         ("answer", pa.string()),
     )],
 ])  # fmt: skip
+
+SUMMARIES = {"conditions": CONDITION_TABLE, "contrasts": CONTRAST_TABLE, "examples": EXAMPLE_TABLE}
+"""The tables under tables/, which the report is drawn from."""

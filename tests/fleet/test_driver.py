@@ -14,12 +14,13 @@ import ray
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, UserError
 from raybt.fleet import wave
 from raybt.fleet.board import Board, Snapshot
-from raybt.fleet.driver import missing, run
+from raybt.fleet.driver import run
 from raybt.fleet.opening import open_run, run_folder
 from raybt.plan.rows import make_plan
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
 from raybt.store.schemas import CONDITION_TABLE, CONTRAST_TABLE, EVENTS, GRADES
+from raybt.store.shards import done
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -120,7 +121,7 @@ def test_failed_rows_are_counted_and_tried_again(make_config):
     counts = table(outcome.root, "conditions").set_index("condition")
     failed = outcome.failed
     assert counts.loc["huge@3e+38", ["planned", "done", "failed", "missing"]].tolist() == [8, 8 - failed, failed, 0]
-    assert missing(make_plan(config), RunFolder(outcome.root)).num_rows == failed
+    assert make_plan(config).missing(done(RunFolder(outcome.root)).keys).num_rows == failed
 
 
 def test_a_key_changing_edit_is_refused_and_touches_nothing(copy, make_config):
