@@ -7,7 +7,7 @@ import typer
 from dotenv import load_dotenv
 from rich.console import Console
 
-from raybt.errors import COMPLETE, FAILURE, STOPPED, RunFailed, UserError
+from raybt.errors import COMPLETE, FAILURE, STOPPED, UserError
 
 app = typer.Typer(
     name="raybt",
@@ -163,7 +163,7 @@ def main() -> None:
     load_dotenv(".env")  # HF_TOKEN, for gated models
     try:
         app()
-    except (UserError, RunFailed) as error:
+    except UserError as error:
         err.print(f"[bold red]raybt:[/bold red] {_plain(error)}")
         sys.exit(error.exit_code)
 

@@ -24,9 +24,3 @@ class UserError(Exception):
 
     def __reduce__(self):  # travels whole through a process boundary
         return type(self), (self.rule, self.value, self.fix)
-
-
-class RunFailed(Exception):
-    """The run could not go on for a cause outside the input: exit code 1, what is missing is named."""
-
-    exit_code = FAILURE
