@@ -91,12 +91,12 @@ def attempt(name: str, action: Callable[[], str], fix: str) -> Check:
 def _decode_four() -> str:
     from raybt.engine.decode import Decoder
     from raybt.engine.load import load_model
-    from raybt.engine.request import Request, Sampling
+    from raybt.engine.request import Request, Sampling, Term
     from raybt.toy import MODEL_DIR
 
     anatomy = load_model(str(MODEL_DIR))
-    strengths = [(), (("mlp.3", 0.0),), (("attn.4", 0.0),), (("mlp.3", 0.5),)]
-    rows = [Request(str(i), tuple(range(5, 25)), 16, 0, terms) for i, terms in enumerate(strengths)]
+    interventions = [(), (Term("mlp.3"),), (Term("attn.4"),), (Term("mlp.3", "scale", 0.5),)]
+    rows = [Request(str(i), tuple(range(5, 25)), 16, 0, terms) for i, terms in enumerate(interventions)]
     done = list(Decoder(anatomy, Sampling(0.7), 16, 64).run(rows))
     if any(row.error for row in done):
         raise RuntimeError(next(row.error for row in done if row.error))

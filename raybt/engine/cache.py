@@ -1,6 +1,7 @@
 """Keys and values: one store for all slots, and prompts prefilled once for all their rows."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
 from raybt.engine.anatomy import Anatomy
+from raybt.engine.hooks import Hooks
+from raybt.engine.noise import integers
+from raybt.engine.request import Request
 
 GRAIN = 16
 """Attended lengths are multiples of this: other lengths make a row's logits depend on its neighbours' lengths."""
@@ -82,32 +86,61 @@ class SlotCache(Cache):
         self.store[:, :, slot] = 0
 
 
+@dataclass(frozen=True)
+class Prefix:
+    """A prefilled prompt.
+
+    Args:
+        store: [layers, 2, tokens, kv heads, dim] of all prompt tokens but the last; None for a prompt of one token.
+        touched: [sites] positions at which each hook changed its output; None where none did.
+    """
+
+    store: Tensor | None
+    touched: Tensor | None = None
+
+
 class Prefixes:
     """Keys and values of prompts, computed once and shared by every row that starts from the prompt.
 
     A prompt is prefilled alone, so that its numbers do not depend on which prompts came with it. The last
-    prompt token is left out: it is each row's first step.
+    prompt token is left out: it is each row's first step. Rows whose intervention is on in the prompt share theirs
+    with the rows of the same prompt and intervention only.
     """
 
-    def __init__(self, anatomy: Anatomy, kept: int = 64):
-        self.anatomy, self.kept = anatomy, kept
-        self._prefixes: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+    def __init__(self, anatomy: Anatomy, hooks: Hooks, kept: int = 64):
+        self.anatomy, self.hooks, self.kept = anatomy, hooks, kept
+        self._prefixes: OrderedDict[tuple, Prefix] = OrderedDict()
 
-    def get(self, prompt: tuple[int, ...]) -> Tensor | None:
-        """[layers, 2, len(prompt) - 1, kv heads, dim], or None for a prompt of one token."""
-        if len(prompt) == 1:
-            return None
-        if prompt not in self._prefixes:
-            self._prefixes[prompt] = prefill(self.anatomy, prompt[:-1])
+    def get(self, request: Request) -> Prefix:
+        name = self._name(request)
+        if name not in self._prefixes:
+            self._prefixes[name] = self._compute(request)
             if len(self._prefixes) > self.kept:
                 self._prefixes.popitem(last=False)
-        self._prefixes.move_to_end(prompt)
-        return self._prefixes[prompt]
+        self._prefixes.move_to_end(name)
+        return self._prefixes[name]
+
+    def _name(self, request: Request) -> tuple:
+        if not request.touches_prompt:
+            return (request.prompt,)
+        drawn = any(term.operation == "resample" for term in request.active)
+        return (request.prompt, request.active, request.stream if drawn else None)
+
+    def _compute(self, request: Request) -> Prefix:
+        tokens = request.prompt[:-1]
+        if not tokens:
+            return Prefix(None)
+        if not request.touches_prompt:
+            return Prefix(prefill(self.anatomy, tokens))
+        draws = torch.from_numpy(integers(request.stream, len(tokens))).to(self.anatomy.device)
+        with self.hooks.over_prompt(request.active, len(tokens), draws) as live:
+            store = prefill(self.anatomy, tokens)
+        return Prefix(store, live.touched.sum(1, dtype=torch.int32))
 
 
 def prefill(anatomy: Anatomy, tokens: tuple[int, ...]) -> Tensor:
     """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim]."""
-    cache: Any = DynamicCache(config=anatomy.model.config)
+    cache: Any = DynamicCache()  # without a config: with one, sliding layers would forget
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
     anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)

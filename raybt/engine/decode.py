@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy
+from raybt.engine.attention import decoding, slot_masks
+from raybt.engine.bank import Bank
 from raybt.engine.cache import GRAIN, Prefixes, SlotCache, prefill, rounded
 from raybt.engine.hooks import Hooks
-from raybt.engine.noise import split64
+from raybt.engine.memory import is_out_of_memory
+from raybt.engine.noise import Race, integers
+from raybt.engine.receipts import Triggers, receipt_error
 from raybt.engine.request import Completion, Request, Sampling, failed
 from raybt.engine.sampling import choose
 from raybt.engine.slots import Slots
@@ -28,24 +32,42 @@ class Decoder:
     Args:
         anatomy: the model and its sites.
         sampling: how tokens are chosen.
-        slots: rows decoded side by side, 16 or more.
+        slots: rows decoded side by side, 16 or more; halved where memory runs out, see `notes`.
         length: longest row that must fit: prompt and new tokens together.
+        bank: the vectors that rows' terms name.
+        triggers: token-id n-grams for rows whose positions are `after_trigger`.
     """
 
-    def __init__(self, anatomy: Anatomy, sampling: Sampling, slots: int = 64, length: int = 1024):
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        sampling: Sampling,
+        slots: int = 64,
+        length: int = 1024,
+        bank: Bank | None = None,
+        triggers: Triggers = (),
+    ):
         assert slots >= GRAIN, f"batches under {GRAIN} make a row's logits depend on its neighbours"
-        self.anatomy, self.sampling = anatomy, sampling
+        self.anatomy, self.sampling, self.length = anatomy, sampling, length
+        self.bank, self.triggers = bank, tuple(triggers)
         self.queue: deque[Request] = deque()
-        self.prefixes = Prefixes(anatomy)
-        self.hooks = Hooks(anatomy, slots)
-        with torch.inference_mode():
-            self.cache = SlotCache(prefill(anatomy, (0,)), slots, length)
-        self.slots = Slots(slots, rounded(length), anatomy.eos_ids, anatomy.device)
+        self.notes: list[str] = []
+        self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
+        self.steps = self.row_steps = self.slot_steps = 0
+        self.allocate(slots)
+
+    @torch.inference_mode()
+    def allocate(self, slots: int) -> None:
+        """Everything whose size is a number of slots."""
+        anatomy = self.anatomy
+        self.hooks = Hooks(anatomy, slots, self.bank)
+        self.prefixes = Prefixes(anatomy, self.hooks)
+        self.cache = SlotCache(prefill(anatomy, (0,)), slots, self.length)
+        self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, anatomy.device, self.triggers)
+        self.race = Race(slots, anatomy.vocabulary)
+        self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=anatomy.device)
         self.requests: list[Request | None] = [None] * slots
         self.started = [0.0] * slots
-        self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
-        self.steps = 0
-        self.row_steps = 0
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queue rows; they start, in order, as slots come free."""
@@ -64,47 +86,52 @@ class Decoder:
     @torch.inference_mode()
     def step(self) -> list[Completion]:
         """Refill free slots, write one token in every slot, give back the rows that ended."""
-        refused = self.refill()
-        if not any(self.requests):
+        refused: list[Completion] = []
+        try:
+            refused += self.refill()
+            if any(self.requests):
+                self.advance()
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(self.requests) < 2 * GRAIN:
+                raise
+            self.halve()
             return refused
-        logits = self.forward()
-        tokens, usable = choose(logits, self.sampling, self.slots.streams, self.slots.steps)
-        self.slots.record(tokens, usable)
-        self.steps += 1
-        self.row_steps += sum(request is not None for request in self.requests)
         return refused + self.collect()
+
+    def advance(self) -> None:
+        """One token in every slot; on a GPU it reads and writes nothing but buffers on the device."""
+        logits = self.forward()
+        tokens, usable = self.choose(logits)
+        self.slots.record(tokens, usable)
 
     def forward(self) -> Tensor:
         """Logits of every slot's next token, [slots, vocabulary]."""
-        self.hooks.arm(self.slots.gate())
-        self.hooks.live = True
+        self.hooks.arm(self.slots.gate(), self.drawn())
         self.cache.positions = self.slots.positions
         self.cache.window = min(self.slots.window(), self.cache.capacity)
-        try:
+        with self.hooks.on(), decoding(self.anatomy.model):
             output = self.anatomy.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],
-                attention_mask=self.mask(),
+                attention_mask=slot_masks(self.anatomy.model, self.slots.positions, self.cache.window),
                 past_key_values=self.cache,
                 use_cache=True,
             )
-        finally:
-            self.hooks.live = False
         return output.logits[:, -1]
 
-    def mask(self) -> Tensor:
-        """[slots, 1, 1, window]: each slot sees its own tokens, the new one included."""
-        ahead = torch.arange(self.cache.window, device=self.anatomy.device)
-        visible = (ahead <= self.slots.positions[:, None])[:, None, None]
-        if self.anatomy.model.config._attn_implementation == "sdpa":
-            return visible
-        dtype = self.anatomy.model.dtype
-        return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    def drawn(self) -> Tensor | None:
+        """[slots] this step's draws for `resample`, one at each input position."""
+        return self.draws.gather(1, self.slots.positions[:, None])[:, 0] if self.hooks.resampling else None
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [slots], and whether the logits were usable [slots]."""
+        noise = None if self.sampling.greedy else self.race.take().to(logits.device)
+        return choose(logits, self.sampling, noise)
 
     @torch.inference_mode()
     def refill(self) -> list[Completion]:
         """Put queued rows into free slots; give back the rows that can't run, as errors."""
-        refused = []
+        refused, started = [], []
         for slot, request in enumerate(self.requests):
             while request is None and self.queue:
                 request = self.queue.popleft()
@@ -114,63 +141,79 @@ class Decoder:
                     request = None
                 else:
                     self.start(slot, request)
+                    started.append((slot, request))
+        if started:
+            self.slots.start(started)
         return refused
 
     def refusal(self, request: Request) -> str | None:
         needed = len(request.prompt) + request.max_new_tokens
-        unknown = [site for site in request.active if site not in self.hooks.index]
+        sites = [term.site for term in request.active]
+        unknown = [site for site in sites if site not in self.hooks.index]
+        absent = [str(t.vector) for t in request.active if t.vector is not None and t.vector not in self.hooks.bank]
         if not request.prompt or request.max_new_tokens < 1:
             return "a row needs at least one prompt token and one new token"
         if needed > self.cache.capacity:
             return f"prompt and new tokens need {needed} positions; the slots hold {self.cache.capacity}"
-        return f"the model has no site {', '.join(unknown)}" if unknown else None
+        if len(set(sites)) < len(sites):
+            return "a site may carry one operation in a row"
+        if unknown:
+            return f"the model has no site {', '.join(unknown)}"
+        return f"the bank has no vector {', '.join(absent)}" if absent else None
 
     def start(self, slot: int, request: Request) -> None:
-        prefix = self.prefixes.get(request.prompt)
-        if prefix is not None:
-            self.cache.fill(slot, prefix)
-        self.hooks.assign(slot, request.active)
-        self.slots.start(slot, request, split64([request.stream])[:, 0])
         self.requests[slot], self.started[slot] = request, time.perf_counter()
+        prefix = self.prefixes.get(request)
+        if prefix.store is not None:
+            self.cache.fill(slot, prefix.store)
+        self.hooks.assign(slot, request.active, prefix.touched)
+        self.race.start(slot, request.stream)
+        if any(term.operation == "resample" for term in request.active):
+            self.draws[slot] = torch.from_numpy(integers(request.stream, self.cache.capacity)).to(self.draws.device)
 
     def collect(self) -> list[Completion]:
         """Finished rows, taken out of their slots. Looks at the device only every few steps."""
+        occupied = [slot for slot, request in enumerate(self.requests) if request is not None]
+        if not occupied:
+            return []
+        self.slots.advanced()
+        self.steps += 1
+        self.row_steps += len(occupied)
+        self.slot_steps += len(self.requests)
         if self.steps % self.look_every:
             return []
-        occupied = [slot for slot, request in enumerate(self.requests) if request is not None]
         ended = self.slots.ended(occupied)
-        receipts = self.hooks.receipts(ended)
-        return [self.finish(slot, receipt) for slot, receipt in zip(ended, receipts, strict=True)]
+        if not ended:
+            return []
+        taken, receipts = self.slots.take(ended), self.hooks.receipts(ended)
+        return [self.finish(slot, *row, receipt) for slot, row, receipt in zip(ended, taken, receipts, strict=True)]
 
-    def finish(self, slot: int, receipt: dict[str, int]) -> Completion:
+    def finish(self, slot: int, written: list[int], usable: bool, receipt: dict[str, int]) -> Completion:
         request = self.requests[slot]
         assert request is not None
         self.requests[slot] = None
-        written, usable = self.slots.take(slot)
+        self.race.free(slot)
         seconds = time.perf_counter() - self.started[slot]
         if not usable:
             self.cache.clear(slot)
         error = None if usable else "the model gave NaN or infinite logits"
-        error = error or receipt_error(request, receipt, len(written))
+        error = error or receipt_error(request, receipt, written, self.triggers)
         if error:
             return Completion(request.key, tuple(written), "error", receipt, error, seconds)
         reason = "eos" if written[-1] in self.anatomy.eos_ids else "length"
         return Completion(request.key, tuple(written), reason, receipt, None, seconds)
 
+    def halve(self) -> None:
+        """Memory ran out: half the slots, and the rows in flight from their start (their tokens stay the same)."""
+        slots = len(self.requests) // 2 // GRAIN * GRAIN
+        self.notes.append(f"out of memory with {len(self.requests)} slots; went on with {slots}")
+        self.queue.extendleft(reversed([request for request in self.requests if request is not None]))
+        self.close()
+        del self.cache, self.prefixes, self.slots, self.race, self.draws
+        if self.anatomy.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.allocate(slots)
+
     def close(self) -> None:
         """Take the hooks off the model."""
         self.hooks.remove()
-
-
-def receipt_error(request: Request, receipt: dict[str, int], written: int) -> str | None:
-    """What the hooks really did against what the row's positions demand; None where they agree."""
-    steps = request.demanded_steps(written)
-    demanded = dict.fromkeys(request.active, steps) if steps else {}
-    if receipt == demanded:
-        return None
-    sites = sorted({*receipt, *demanded}, key=lambda site: (receipt.get(site, 0) == demanded.get(site, 0), site))
-    site = sites[0]
-    return (
-        f"hook {site} changed its output at {receipt.get(site, 0)} steps where {demanded.get(site, 0)} were due; "
-        "the row is void"
-    )

@@ -1,75 +1,200 @@
 """Coefficients -> live hooks: an intervention is a column of numbers that permanent hooks read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from raybt.engine.anatomy import Anatomy
+from raybt.engine.anatomy import Anatomy, Point
+from raybt.engine.bank import Bank
+from raybt.engine.request import DIRECTED, Term
+
+
+class Coefficients:
+    """What each site does to each place (a slot, or a position of a prompt in prefill).
+
+    Every operation is one formula, y = gain x + (push + pull (x.v)) v, so all of them mix in one batch. Numbers are
+    fp32 whatever the model's type: a bf16 factor would be another factor.
+
+    Attributes:
+        gain, push, pull: [sites, places].
+        vector: [sites, places] row of v in the bank.
+        touched: [sites, places] positions at which the hook changed the output.
+    """
+
+    def __init__(self, sites: int, places: int, device: torch.device):
+        shape = (sites, places)
+        self.gain = torch.ones(shape, device=device)
+        self.push, self.pull = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self.vector = torch.zeros(shape, dtype=torch.long, device=device)
+        self.touched = torch.zeros(shape, dtype=torch.int32, device=device)
 
 
 class Hooks:
-    """One permanent forward hook per site; rows of different conditions sit side by side in a batch.
+    """One permanent hook per point; rows of different conditions sit side by side in a batch.
 
-    Each hook multiplies its site's output by this step's gain of every slot and counts, in its own
-    memory on the device, the slots whose output it changed. Gains are fp32 whatever the model's type:
-    a bf16 factor would be another factor.
+    Args:
+        bank: the vectors that terms name.
 
     Attributes:
-        strength: [sites, slots] factor of each slot's condition; 1 changes nothing, bit for bit.
-        gain: [sites, slots] what the hooks apply at this step (1 where the row's positions exclude it).
-        touched: [sites, slots] steps at which the hook changed the slot's output.
-        live: off during prefill, whose batch is a prompt and not the slots.
+        wanted: coefficients of each slot's condition, whenever it is on.
+        now: what the hooks apply at this step (nothing where the row's positions exclude it).
+        spread: [sites, slots] bank rows that `resample` draws from; 1 for a fixed vector.
+        live: what the hooks read: None off, `now` in decoding, a prompt's own in prefill.
     """
 
-    def __init__(self, anatomy: Anatomy, slots: int):
+    def __init__(self, anatomy: Anatomy, slots: int, bank: Bank | None = None):
+        self.bank = bank or Bank({}, anatomy.device)
         self.index = {site: row for row, site in enumerate(anatomy.sites)}
-        shape = (len(self.index), slots)
-        self.strength = torch.ones(shape, device=anatomy.device)
-        self.gain = torch.ones(shape, device=anatomy.device)
-        self.touched = torch.zeros(shape, dtype=torch.int32, device=anatomy.device)
-        self.live = False
-        self._handles = [
-            module.register_forward_hook(self._hook(self.index[site])) for site, module in anatomy.sites.items()
-        ]
+        self.device, sites = anatomy.device, len(self.index)
+        self.wanted = Coefficients(sites, slots, self.device)
+        self.now = Coefficients(sites, slots, self.device)
+        self.spread = torch.ones((sites, slots), dtype=torch.long, device=self.device)
+        self.live: Coefficients | None = None
+        self.rows = {point.name: self._rows_of(point) for point in anatomy.points}
+        self.point_of = {site: point.name for point in anatomy.points for site in point.sites}
+        self.terms: list[tuple[Term, ...]] = [()] * slots
+        self.used: set[str] = set()  # points with a term in some slot; the others' hooks return at once
+        self.directed: set[str] = set()  # points with a term that needs a vector
+        self.resampling = False
+        self._handles = [self._attach(point) for point in anatomy.points]
 
-    def _hook(self, site: int):
-        gain, touched = self.gain[site], self.touched[site]  # [slots] each, views
+    def _rows_of(self, point: Point) -> slice:
+        first = self.index[point.sites[0]]
+        return slice(first, first + len(point.sites))
 
-        def apply(_module, _inputs, output):
-            if not self.live:
-                return None
-            touched.add_(gain != 1)
-            if isinstance(output, tuple):
-                return (_scaled(output[0], gain), *output[1:])
-            return _scaled(output, gain)
+    def _attach(self, point: Point):
+        if point.side == "input":
+            return point.module.register_forward_pre_hook(lambda _module, inputs: self._on_input(point, inputs))
+        return point.module.register_forward_hook(lambda _module, _inputs, output: self._on_output(point, output))
 
-        return apply
+    def _on_input(self, point: Point, inputs: tuple):
+        if self.live is None or point.name not in self.used:
+            return None
+        return (self._apply(point, inputs[0], self.live), *inputs[1:])
 
-    def arm(self, gate: Tensor) -> None:
-        """Set this step's gains. gate: [slots] bool, true where the row's intervention is on now."""
-        self.gain.copy_(torch.where(gate, self.strength, 1.0))
+    def _on_output(self, point: Point, output):
+        if self.live is None or point.name not in self.used:
+            return None
+        if isinstance(output, tuple):
+            return (self._apply(point, output[0], self.live), *output[1:])
+        return self._apply(point, output, self.live)
 
-    def assign(self, slot: int, strengths: Mapping[str, float]) -> None:
-        """Give a slot its row's factors and a clean count."""
-        column = torch.ones(len(self.index))
-        for site, factor in strengths.items():
-            column[self.index[site]] = factor
-        self.strength[:, slot] = column.to(self.strength.device)
-        self.touched[:, slot] = 0
+    def _apply(self, point: Point, x: Tensor, live: Coefficients) -> Tensor:
+        """x: [slots, 1, width] in decoding, [1, positions, width] in prefill, or without the axis of length 1."""
+        rows = self.rows[point.name]
+        parts = x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
+        gain = live.gain[rows].T[..., None]  # [places, heads, 1]
+        y = parts.float() * gain
+        changed = live.gain[rows] != 1
+        if point.name in self.directed:
+            push, pull = live.push[rows], live.pull[rows]  # [heads, places]
+            v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]]  # [places, heads, part]
+            along = (parts.float() * v).sum(-1, keepdim=True)
+            y = y + (push.T[..., None] + pull.T[..., None] * along) * v
+            changed = changed | (push != 0) | (pull != 0)
+        live.touched[rows] += changed
+        return y.to(x.dtype).reshape(x.shape)
+
+    def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
+        """Set this step's coefficients.
+
+        Args:
+            gate: [slots] bool, true where the row's intervention is on now.
+            draws: [slots] random integers for `resample`.
+        """
+        self.now.gain.copy_(torch.where(gate, self.wanted.gain, 1.0))
+        if not self.directed:
+            return
+        self.now.push.copy_(torch.where(gate, self.wanted.push, 0.0))
+        self.now.pull.copy_(torch.where(gate, self.wanted.pull, 0.0))
+        self.now.vector.copy_(self.wanted.vector)
+        if self.resampling and draws is not None:
+            self.now.vector += draws % self.spread
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """The hooks act on slots within this block."""
+        self.live = self.now
+        try:
+            yield
+        finally:
+            self.live = None
+
+    @contextmanager
+    def over_prompt(self, terms: Sequence[Term], positions: int, draws: Tensor) -> Iterator[Coefficients]:
+        """The hooks act on every position of one prompt within this block. draws: [positions]."""
+        live = Coefficients(len(self.index), positions, self.device)
+        for term in terms:
+            row = self.index[term.site]
+            gain, push, pull, vector, spread = self.coefficients(term)
+            live.gain[row], live.push[row], live.pull[row] = gain, push, pull
+            live.vector[row] = vector + (draws % spread if spread > 1 else 0)
+        kept = self.used, self.directed, self.resampling
+        self._use(terms)
+        self.live = live
+        try:
+            yield live
+        finally:
+            self.live = None
+            self.used, self.directed, self.resampling = kept
+
+    def coefficients(self, term: Term) -> tuple[float, float, float, int, int]:
+        """(gain, push, pull, first bank row, bank rows) of a term."""
+        s = float(term.strength)
+        if term.operation in ("scale", "zero"):
+            return (s if term.operation == "scale" else 0.0), 0.0, 0.0, 0, 1
+        vector, count, norm = self.bank.find(term.vector)
+        gain, push, pull = {
+            "mean": (1 - s, s, 0.0),
+            "resample": (1 - s, s, 0.0),
+            "add": (1.0, s, 0.0),
+            "project_out": (1.0, 0.0, -s / norm**2),
+            "clamp": (1.0, s / norm, -1 / norm**2),
+        }[term.operation]
+        return gain, push, pull, vector, count if term.operation == "resample" else 1
+
+    def _use(self, terms: Sequence[Term]) -> None:
+        """Wake the hooks that these terms need."""
+        directed = {self.point_of[term.site] for term in terms if term.operation in DIRECTED}
+        self.used = {self.point_of[term.site] for term in terms}
+        self.directed = directed
+        self.resampling = any(term.operation == "resample" for term in terms)
+
+    def _wake(self, slot: int, terms: tuple[Term, ...]) -> None:
+        """On a GPU hooks once woken stay awake: a captured step holds those that were awake."""
+        before = (self.used, self.directed, self.resampling)
+        self.terms[slot] = terms
+        self._use([term for row in self.terms for term in row])
+        if self.device.type == "cuda":
+            self.used, self.directed, self.resampling = (
+                self.used | before[0],
+                self.directed | before[1],
+                self.resampling or before[2],
+            )
+
+    def assign(self, slot: int, terms: Sequence[Term], touched: Tensor | None = None) -> None:
+        """Give a slot its row's coefficients, and the counts that its prefill left ([sites]; None: none)."""
+        column = torch.zeros(3, len(self.index))
+        column[0] = 1
+        vectors = torch.tensor([[0], [1]]).repeat(1, len(self.index))
+        for term in terms:
+            row = self.index[term.site]
+            column[0, row], column[1, row], column[2, row], vectors[0, row], vectors[1, row] = self.coefficients(term)
+        self._wake(slot, tuple(terms))
+        self.wanted.gain[:, slot], self.wanted.push[:, slot], self.wanted.pull[:, slot] = column.to(self.device)
+        self.wanted.vector[:, slot], self.spread[:, slot] = vectors.to(self.device)
+        self.now.touched[:, slot] = 0 if touched is None else touched
 
     def receipts(self, slots: list[int]) -> list[dict[str, int]]:
-        """Per slot: site -> steps at which the hook changed its output, sites never changed left out."""
-        counts = self.touched[:, slots].T.tolist()  # [slots][sites]
+        """Per slot: site -> positions at which the hook changed its output, sites never changed left out."""
+        if not slots:
+            return []
+        counts = self.now.touched[:, slots].T.tolist()  # [slots][sites]
         return [{site: column[row] for site, row in self.index.items() if column[row]} for column in counts]
 
     def remove(self) -> None:
         """Take every hook off the model."""
         while self._handles:
             self._handles.pop().remove()
-
-
-def _scaled(output: Tensor, gain: Tensor) -> Tensor:
-    """output: [slots, 1, hidden]; the product is taken in fp32 and cast back."""
-    factor = gain[:, None, None]
-    return output * factor if output.dtype == torch.float32 else (output.float() * factor).to(output.dtype)

@@ -6,13 +6,10 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from raybt.engine.anatomy import Anatomy, dissect
-from raybt.engine.cache import GRAIN
-from raybt.engine.decode import Decoder
-from raybt.engine.request import Request, Sampling
+from raybt.engine.wiring import prove_wiring
 from raybt.errors import UserError
 
 
@@ -61,44 +58,6 @@ def load_model(
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def prove_wiring(anatomy: Anatomy) -> None:
-    """Every site, zeroed, must change the logits, and an untouched row must equal the bare model bit for bit.
-
-    A null result from a dead hook means nothing, so a dead hook stops the load.
-
-    Raises:
-        UserError: a hook does nothing, or changes what it should not.
-    """
-    sites = list(anatomy.sites)
-    rows = [Request("bare", (1, 2, 3), 1)]
-    rows += [Request(site, (1, 2, 3), 1, strengths=((site, 0.0),), positions="generated") for site in sites]
-    slots = max(GRAIN, -(-len(rows) // GRAIN) * GRAIN)
-    logits = _first_logits(anatomy, rows, slots)  # [rows, vocabulary]
-    bare = _first_logits(anatomy, rows, slots, hooked=False)
-    if not torch.equal(logits[0], bare[0]):
-        raise UserError("hooks at factor 1 must change nothing", "other logits", "report this model to raybt")
-    dead = [site for site, row in zip(sites, logits[1:], strict=True) if torch.equal(row, bare[0])]
-    if dead:
-        raise UserError(
-            "zeroing a site must change the logits",
-            f"no change at {', '.join(dead)}",
-            "check the weights; a dead hook would give a null result that means nothing",
-        )
-
-
-@torch.inference_mode()
-def _first_logits(anatomy: Anatomy, rows: list[Request], slots: int, hooked: bool = True) -> Tensor:
-    decoder = Decoder(anatomy, Sampling(greedy=True), slots, length=GRAIN)
-    if not hooked:
-        decoder.close()
-    try:
-        decoder.submit(rows)
-        decoder.refill()
-        return decoder.forward()[: len(rows)]
-    finally:
-        decoder.close()
 
 
 def numerics_class(anatomy: Anatomy, slots: int) -> str:

@@ -1,71 +1,81 @@
-"""Randomness that belongs to the row: noise as a function of (stream, step, token id) alone."""
+"""Randomness that belongs to the row: noise as a function of (stream, step, token id) alone.
 
+The generator is NumPy's Philox4x64-10 (Salmon et al. 2011, SC'11, "Parallel random numbers: as easy as 1, 2, 3"). Its
+key is the stream; step s owns the blocks from s B, with B = ceil(vocabulary / 8), and token i the i-th 32-bit word of
+these. A row reads its words in order, so one generator a slot suffices and no counter is ever set.
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
 
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-WEYL = (0x9E3779B9, 0xBB67AE85)
-MASK = 0xFFFFFFFF
+WORDS = 8  # 32-bit words in a Philox block
+LARGEST = 1 - 2.0**-24  # the float32 below 1
+AHEAD = 4096
+"""Words drawn for a slot at once, where they hold more than one step: a call costs more than a small step's words."""
 
 
-def philox(counter: tuple[Tensor, ...], key: tuple[Tensor, ...], rounds: int = 10) -> tuple[Tensor, ...]:
-    """Philox4x32-10 of Salmon et al. 2011 (SC'11, "Parallel random numbers: as easy as 1, 2, 3").
+def blocks(vocabulary: int) -> int:
+    """Philox blocks that a step owns."""
+    return -(-vocabulary // WORDS)
+
+
+def words(stream: int, step: int, vocabulary: int, steps: int = 1) -> np.ndarray:
+    """Uniform 32-bit words of consecutive steps, [steps, vocabulary] uint32."""
+    each = blocks(vocabulary)
+    return _read(np.random.Philox(key=stream, counter=step * each), each, steps)[:, :vocabulary]
+
+
+def integers(stream: int, count: int) -> np.ndarray:
+    """[count] int64 in [0, 2**31): draws other than of tokens, from the stream's far end, which no step reaches."""
+    return (np.random.Philox(key=stream, counter=1 << 128).random_raw(count) >> np.uint64(33)).astype(np.int64)
+
+
+def exponential(drawn: np.ndarray) -> Tensor:
+    """32-bit words to standard exponential float32, E = -log1p(-v) with v = (word + 1/2) / 2**32.
+
+    log1p keeps full resolution where E is small, which is where a token wins. v stays below 1, so that E is finite and
+    the only token of a set always wins.
+    """
+    v = torch.from_numpy(drawn.astype(np.float32)).add_(0.5).mul_(2.0**-32).clamp_(max=LARGEST)
+    return v.neg_().log1p_().neg_()
+
+
+def _read(generator: np.random.Philox, each: int, steps: int) -> np.ndarray:
+    return generator.random_raw(4 * each * steps).astype("<u8", copy=False).view("<u4").reshape(steps, each * WORDS)
+
+
+class Race:
+    """Each slot's exponential noise, step after step.
 
     Args:
-        counter: four int64 tensors that broadcast together, each value in [0, 2**32).
-        key: two such tensors: the 64 bits of the stream.
-
-    Returns:
-        Four int64 tensors of independent uniform 32-bit words.
+        slots, vocabulary: shape of a step's noise.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(rounds):
-        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]  # wrap in int64: the low 64 bits are right
-        c0, c1, c2, c3 = (p1 >> 32 & MASK) ^ c1 ^ k0, p1 & MASK, (p0 >> 32 & MASK) ^ c3 ^ k1, p0 & MASK
-        k0, k1 = k0 + WEYL[0] & MASK, k1 + WEYL[1] & MASK
-    return c0, c1, c2, c3
 
+    def __init__(self, slots: int, vocabulary: int):
+        self.vocabulary, self.each = vocabulary, blocks(vocabulary)
+        self.ahead = max(1, AHEAD // vocabulary)
+        self.generators: list[np.random.Philox | None] = [None] * slots
+        self.drawn = torch.ones(slots, self.ahead, vocabulary)
+        self.next = np.full(slots, self.ahead)  # column of each slot's next noise
 
-def split64(streams: list[int]) -> Tensor:
-    """64-bit streams as [2, n] int64 words of 32 bits, low word first."""
-    return torch.tensor([[s & MASK for s in streams], [s >> 32 & MASK for s in streams]], dtype=torch.int64)
+    def start(self, slot: int, stream: int) -> None:
+        """Give a slot its row's stream, from step 0."""
+        self.generators[slot] = np.random.Philox(key=stream, counter=0)
+        self.next[slot] = self.ahead
 
+    def take(self) -> Tensor:
+        """[slots, vocabulary] noise of every slot's next step; slots never started keep ones."""
+        for slot in np.flatnonzero(self.next == self.ahead):
+            generator = self.generators[slot]
+            if generator is not None:
+                self.drawn[slot] = exponential(_read(generator, self.each, self.ahead)[:, : self.vocabulary])
+                self.next[slot] = 0
+        rows = torch.arange(len(self.next))
+        noise = self.drawn[rows, torch.from_numpy(self.next).clamp(max=self.ahead - 1)]
+        self.next += self.next < self.ahead
+        return noise
 
-def gumbel(streams: Tensor, steps: Tensor, vocabulary: int) -> Tensor:
-    """Standard Gumbel noise for every token id.
-
-    Four neighbouring ids share one Philox block, whose counter is (id // 4, step, 0, 0) and key the stream.
-
-    Args:
-        streams: [2, rows] from `split64`.
-        steps: [rows] int64, how many tokens the row has written.
-
-    Returns:
-        [rows, vocabulary] float32.
-    """
-    blocks = torch.arange(-(-vocabulary // 4), device=steps.device)
-    words = _blocks(streams, steps, blocks[None])  # [rows, blocks, 4]
-    return to_gumbel(words.flatten(1)[:, :vocabulary])
-
-
-def gumbel_at(streams: Tensor, steps: Tensor, ids: Tensor) -> Tensor:
-    """The same noise for chosen token ids only. ids: [rows, k]; gives [rows, k] float32."""
-    words = _blocks(streams, steps, ids >> 2)  # [rows, k, 4]
-    return to_gumbel(words.gather(-1, (ids & 3)[..., None])[..., 0])
-
-
-def _blocks(streams: Tensor, steps: Tensor, blocks: Tensor) -> Tensor:
-    zero = torch.zeros((), dtype=torch.int64, device=steps.device)
-    key = (streams[0][:, None], streams[1][:, None])
-    return torch.stack(philox((blocks, steps[:, None], zero, zero), key), dim=-1)
-
-
-def to_gumbel(words: Tensor) -> Tensor:
-    """Uniform 32-bit words to standard Gumbel float32.
-
-    -log(-log1p(-v)) keeps full resolution where the noise is large (v near 0); a word so large that v
-    rounds to 1 gives -inf, which never wins. The other way round a token would win at random.
-    """
-    v = (words.float() + 0.5) * 2.0**-32
-    return -torch.log(-torch.log1p(-v))
+    def free(self, slot: int) -> None:
+        """Draw no more for a slot whose row has ended."""
+        self.generators[slot] = None

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy
+from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
+from raybt.engine.receipts import Triggers
 from raybt.engine.request import Request, Sampling
 
 
@@ -26,7 +28,12 @@ class Recorder(Decoder):
 
 
 def forced_logits(
-    anatomy: Anatomy, requests: list[Request], tokens: dict[str, tuple[int, ...]], slots: int = 64
+    anatomy: Anatomy,
+    requests: list[Request],
+    tokens: dict[str, tuple[int, ...]],
+    slots: int = 64,
+    bank: Bank | None = None,
+    triggers: Triggers = (),
 ) -> dict[str, Tensor]:
     """Logits at every step while each row is made to write the given tokens.
 
@@ -41,7 +48,7 @@ def forced_logits(
     """
     rows = [replace(row, forced=tokens[row.key], max_new_tokens=len(tokens[row.key])) for row in requests]
     length = max(len(row.prompt) + row.max_new_tokens for row in rows)
-    recorder = Recorder(anatomy, Sampling(greedy=True), slots, length)
+    recorder = Recorder(anatomy, Sampling(greedy=True), slots, length, bank, triggers)
     recorder.look_every = 1
     try:
         for completion in recorder.run(rows):

@@ -5,7 +5,11 @@ import torch
 from torch import Tensor
 
 from raybt.engine.cache import GRAIN, rounded
-from raybt.engine.request import Request
+from raybt.engine.receipts import Triggers
+from raybt.engine.request import EVER, Request
+
+FIELDS = ("tokens", "positions", "steps", "limits", "running", "usable", "first", "last", "after", "matched", "stream")
+NEVER = -2 * EVER  # the step of a match that has not happened
 
 
 class Slots:
@@ -15,48 +19,54 @@ class Slots:
     the attended length needs no look at the device.
 
     Attributes:
+        state: [fields, slots] int64, one tensor so that a refill is one copy; the fields are views of it:
         tokens: [slots] the token each slot reads next.
         positions: [slots] where that token stands.
-        steps: [slots] tokens written so far.
-        running: [slots] bool, false once a row has ended (it then writes nothing until refilled).
+        steps, limits: [slots] tokens written so far, and at most.
+        running: [slots] 0 once a row has ended (it then writes nothing until refilled).
+        usable: [slots] 0 once a row's logits were NaN or infinite.
+        first, last: [slots] steps at which the intervention is on, last excluded, counted from `matched` where `after`.
+        matched: [slots] step that reads the last token of the latest trigger.
+        stream: [slots] the 64 bits of the row's random stream.
         written: [slots, length] the tokens written.
-        streams: [2, slots] random streams as 32-bit words.
     """
 
-    def __init__(self, slots: int, length: int, eos_ids: tuple[int, ...], device: torch.device):
-        def zeros(*shape, dtype=torch.long):
-            return torch.zeros(shape, dtype=dtype, device=device)
-
-        self.tokens, self.positions, self.steps, self.limits = (zeros(slots) for _ in range(4))
-        self.running, self.from_first, self.usable = (zeros(slots, dtype=torch.bool) for _ in range(3))
-        self.written, self.streams = zeros(slots, length), zeros(2, slots)
+    def __init__(
+        self, slots: int, length: int, eos_ids: tuple[int, ...], device: torch.device, triggers: Triggers = ()
+    ):
+        self.state = torch.zeros(len(FIELDS), slots, dtype=torch.long, device=device)
+        self.tokens, self.positions, self.steps, self.limits, self.running, self.usable = self.state[:6]
+        self.first, self.last, self.after, self.matched, self.stream = self.state[6:]
+        self.written = torch.zeros(slots, length, dtype=torch.long, device=device)
         self.forced = torch.full((slots, length), -1, device=device)
-        self.forcing = False
+        self.forcing = self.watching = False
         self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
         self.rows = torch.arange(slots, device=device)
         self.reach = np.full(slots, -1)  # host's bound of positions; -1 where free
+        self.triggers = _padded(triggers).to(device)  # [triggers, longest], -1 on the left
+        self.recent = torch.full((slots, self.triggers.shape[1]), -2, device=device)  # the last tokens written
 
-    def start(self, slot: int, request: Request, stream: Tensor) -> None:
-        """Put a row at its first step, which reads the last prompt token."""
-        self.tokens[slot] = request.prompt[-1]
-        self.positions[slot] = len(request.prompt) - 1
-        self.steps[slot] = 0
-        self.limits[slot] = request.max_new_tokens
-        self.running[slot] = self.usable[slot] = True
-        self.from_first[slot] = request.positions == "generated"
-        self.streams[:, slot] = stream.to(self.streams.device)
-        self.reach[slot] = len(request.prompt) - 1
-        self._force(slot, request.forced)
+    def start(self, started: list[tuple[int, Request]]) -> None:
+        """Put rows at their first step, which reads the last prompt token."""
+        slots = [slot for slot, _ in started]
+        columns = torch.tensor([_column(request) for _, request in started], dtype=torch.long).T
+        self.state[:, slots] = columns.to(self.state.device)
+        self.recent[slots] = -2
+        for slot, request in started:
+            self.reach[slot] = len(request.prompt) - 1
+            self.watching |= request.positions == "after_trigger"
+            if request.forced or self.forcing:
+                self._force(slot, request.forced)
 
     def _force(self, slot: int, forced: tuple[int, ...]) -> None:
-        if forced or self.forcing:
-            self.forcing = True
-            self.forced[slot] = -1
-            self.forced[slot, : len(forced)] = torch.tensor(forced, dtype=torch.long)
+        self.forcing = True
+        self.forced[slot] = -1
+        self.forced[slot, : len(forced)] = torch.tensor(forced, dtype=torch.long)
 
     def gate(self) -> Tensor:
         """[slots] bool: rows whose intervention is on at this step."""
-        return self.running & (self.from_first | (self.steps > 0))
+        since = self.steps - self.matched * self.after
+        return self.running.bool() & (self.first <= since) & (since < self.last)
 
     def window(self) -> int:
         """A multiple of 16 that covers every slot's position."""
@@ -67,13 +77,26 @@ class Slots:
         if self.forcing:
             due = self.forced.gather(1, self.steps[:, None])[:, 0]
             tokens = torch.where(due >= 0, due, tokens)
-        running = self.running
+        running = self.running.bool()
         self.written[self.rows, self.steps] = torch.where(running, tokens, self.written[self.rows, self.steps])
         self.tokens.copy_(torch.where(running, tokens, self.tokens))
         self.usable &= usable | ~running
         self.steps += running
         self.positions += running
+        if self.watching:
+            self._match(tokens, running)
         self.running &= ~torch.isin(tokens, self.eos) & (self.steps < self.limits) & usable
+
+    def _match(self, tokens: Tensor, running: Tensor) -> None:
+        """Note the step at which a row will read the last token of a trigger."""
+        shifted = torch.cat([self.recent[:, 1:], tokens[:, None]], dim=1)
+        self.recent.copy_(torch.where(running[:, None], shifted, self.recent))
+        alike = (self.recent[:, None] == self.triggers) | (self.triggers < 0)  # [slots, triggers, longest]
+        hit = alike.all(-1).any(-1) & running
+        self.matched.copy_(torch.where(hit, self.steps, self.matched))
+
+    def advanced(self) -> None:
+        """The host's part of a step: every occupied slot may have moved on by one."""
         self.reach += self.reach >= 0
 
     def ended(self, occupied: list[int]) -> list[int]:
@@ -81,7 +104,24 @@ class Slots:
         running = self.running.tolist()
         return [slot for slot in occupied if not running[slot]]
 
-    def take(self, slot: int) -> tuple[list[int], bool]:
-        """A finished slot's tokens, and whether its logits were usable throughout."""
-        self.reach[slot] = -1
-        return self.written[slot, : int(self.steps[slot])].tolist(), bool(self.usable[slot])
+    def take(self, slots: list[int]) -> list[tuple[list[int], bool]]:
+        """Finished slots' tokens, and whether their logits were usable throughout."""
+        self.reach[slots] = -1
+        steps, usable = self.steps[slots].tolist(), self.usable[slots].tolist()
+        written = self.written[slots].cpu()
+        return [(row[:n].tolist(), bool(ok)) for row, n, ok in zip(written, steps, usable, strict=True)]
+
+
+def _column(request: Request) -> list[int]:
+    """A row's first state, in the order of FIELDS."""
+    first, last = request.steps_on
+    after = request.positions == "after_trigger"
+    stream = request.stream - (1 << 64) if request.stream >> 63 else request.stream
+    at_last = (request.prompt[-1], len(request.prompt) - 1)
+    return [*at_last, 0, request.max_new_tokens, 1, 1, first, last, int(after), NEVER if after else 0, stream]
+
+
+def _padded(triggers: Triggers) -> Tensor:
+    longest = max(map(len, triggers), default=1)
+    rows = [[-1] * (longest - len(one)) + list(one) for one in triggers]
+    return torch.tensor(rows, dtype=torch.long).reshape(len(rows), longest)

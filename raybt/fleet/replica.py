@@ -131,13 +131,11 @@ class Replica:
         return pa.table({"block": [block], "rows": [count], "failed": [failed]}, schema=DONE)
 
     def _request(self, row: dict):
-        from raybt.engine.request import Request
+        from raybt.engine.request import Request, Term
 
-        strengths = tuple((site, strength) for site, _, strength in parse_canonical(row["intervention"]))
+        terms = tuple(Term(*term) for term in parse_canonical(row["intervention"]))
         prompt = self.prompts[row["prompt"]]
-        return Request(
-            row["key"], prompt, row["max_new_tokens"], row["stream"], strengths, row["positions"] or "decode"
-        )
+        return Request(row["key"], prompt, row["max_new_tokens"], row["stream"], terms, row["positions"] or "decode")
 
     async def _decode(self, block: str, part: int, requests: list) -> int:
         """Await a block's rows, committing what is finished every few seconds. Gives the number of failed rows."""

@@ -19,8 +19,11 @@ import numpy as np
 from raybt.config import Sampling
 from raybt.plan.sites import EMPTY
 
-NUMERICS = 1
-"""Raised only when a new raybt writes other tokens for the same row: it voids every key of every run."""
+NUMERICS = 2
+"""Raised only when a new raybt writes other tokens for the same row: it voids every key of every run.
+
+2: tokens are drawn by an exponential race on Philox4x64-10 (1: Gumbel noise from Philox4x32-10).
+"""
 
 KEY_BYTES = 16
 

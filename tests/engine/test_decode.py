@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raybt.engine.decode import Decoder
-from raybt.engine.request import Request, Sampling
+from raybt.engine.request import Request, Sampling, scaled
 from raybt.engine.score import forced_logits
 from raybt.load import load_config
 from raybt.plan.conditions import plan_conditions
@@ -41,7 +41,7 @@ WARM = Sampling(temperature=0.7)
 def requests(prompts, conditions, limit=40, samples=1, positions="decode"):
     rows = product(enumerate(prompts), enumerate(conditions), range(samples))
     return [
-        Request(f"{p}/{c}/{s}", prompt, limit, stream=1000 * p + s, strengths=strengths, positions=positions)
+        Request(f"{p}/{c}/{s}", prompt, limit, stream=1000 * p + s, terms=scaled(strengths), positions=positions)
         for (p, prompt), (c, strengths), s in rows
     ]
 
@@ -94,7 +94,7 @@ def test_factor_one_equals_no_hooks_bit_for_bit(toy, prompts):
 def test_factor_one_gives_bitwise_the_same_logits(toy, prompts):
     tokens = tuple(range(20, 40))
     plain = Request("plain", prompts[0], 20, positions="generated")
-    noop = Request("noop", prompts[0], 20, strengths=tuple((s, 1.0) for s in toy.sites), positions="generated")
+    noop = Request("noop", prompts[0], 20, terms=scaled((s, 1.0) for s in toy.sites), positions="generated")
     logits = forced_logits(toy, [plain, noop], {"plain": tokens, "noop": tokens})
     assert torch.equal(logits["plain"], logits["noop"])
 
@@ -116,7 +116,7 @@ def test_tokens_do_not_depend_on_slot_neighbours_or_order(toy, workload, data):
 
 
 def test_logits_are_bitwise_independent_of_the_neighbours(toy, prompts):
-    row = Request("row", prompts[0], 12, strengths=(("mlp.3", 0.5),))
+    row = Request("row", prompts[0], 12, terms=scaled([("mlp.3", 0.5)]))
     others = requests(prompts[1:], CONDITIONS, limit=60)
     tokens = tuple(range(30, 42))
     alone = forced_logits(toy, [row], {"row": tokens}, slots=32)["row"]
@@ -129,7 +129,7 @@ def test_rows_of_one_stream_share_their_noise_until_the_intervention_parts_them(
     near = [(), (("mlp.3", 0.999),)]
     rows = requests(prompts, near, samples=4)
     shared = decode(toy, rows)
-    apart = decode(toy, [Request(r.key, r.prompt, r.max_new_tokens, i, r.strengths) for i, r in enumerate(rows)])
+    apart = decode(toy, [Request(r.key, r.prompt, r.max_new_tokens, i, r.terms) for i, r in enumerate(rows)])
 
     def prefix(done, key):
         a, b = done[f"{key[0]}/0/{key[1]}"].token_ids, done[f"{key[0]}/1/{key[1]}"].token_ids
@@ -155,7 +155,7 @@ def test_a_prompt_of_one_token_needs_no_prefill(toy):
 
 def test_a_row_that_cannot_run_is_an_error_and_harms_no_other(toy, prompts):
     good = requests(prompts[:1], [()])
-    bad = [Request("too long", prompts[0], 10_000), Request("no site", prompts[0], 4, strengths=(("mlp.99", 0.0),))]
+    bad = [Request("too long", prompts[0], 10_000), Request("no site", prompts[0], 4, terms=scaled([("mlp.99", 0.0)]))]
     done = decode(toy, [*bad, *good], GREEDY)
     assert "slots hold 256" in done["too long"].error and "mlp.99" in done["no site"].error
     assert done["0/0/0"].error is None

@@ -5,11 +5,16 @@ import pytest
 import torch
 from scipy.stats import chisquare, kstest
 
-from raybt.engine.noise import gumbel, gumbel_at, philox, split64
+from raybt.engine.noise import Race, blocks, exponential, integers, words
 from raybt.engine.request import Sampling
 from raybt.engine.sampling import choose
 
 DRAWS = 20_000
+
+
+def noise_of(streams, vocabulary):
+    """[streams, vocabulary] noise of each stream's first step."""
+    return torch.cat([exponential(words(stream, 0, vocabulary)) for stream in streams])
 
 
 def exact(logits, rule):
@@ -32,9 +37,8 @@ def exact(logits, rule):
 def test_frequencies_match_the_exact_distribution(vocabulary, top_k, top_p):
     rule = Sampling(temperature=0.8, top_p=top_p, top_k=top_k)
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(3)) * 2
-    streams = split64([17 + (i << 20) for i in range(DRAWS)])
-    steps = torch.arange(DRAWS) % 50
-    tokens, usable = choose(logits.expand(DRAWS, -1), rule, streams, steps)
+    noise = torch.cat([exponential(words(18 + (row << 20), row % 50, vocabulary)) for row in range(DRAWS)])
+    tokens, usable = choose(logits.expand(DRAWS, -1), rule, noise)
     p = exact(logits, rule)
     counts = np.bincount(tokens.numpy(), minlength=vocabulary)
     assert usable.all() and counts[p == 0].sum() == 0
@@ -46,40 +50,67 @@ def test_frequencies_match_the_exact_distribution(vocabulary, top_k, top_p):
         assert chisquare(observed[keep], expected[keep]).pvalue > 1e-3
 
 
-def test_a_flat_distribution_wider_than_the_first_look_is_done_again_in_full():
-    rule = Sampling(top_p=0.95)
-    tokens, _ = choose(torch.zeros(4000, 1000), rule, split64(list(range(4000))), torch.zeros(4000, dtype=torch.long))
-    assert 900 < len(tokens.unique()) <= 950
+def test_a_wide_top_p_set_is_cut_where_the_sorted_one_is():
+    logits = torch.linspace(0, 0.5, 1000)
+    rule = Sampling(top_p=0.6)
+    allowed = set(exact(logits, rule).nonzero()[0])
+    tokens, _ = choose(logits.expand(8000, -1), rule, noise_of(range(8000), 1000))
+    drawn = set(tokens.unique().tolist())
+    assert drawn <= allowed and len(drawn) > 0.99 * len(allowed)
 
 
-def test_philox_gives_the_published_vectors():
-    def run(counter, key):
-        return [hex(w.item()) for w in philox(tuple(map(torch.tensor, counter)), tuple(map(torch.tensor, key)))]
+def test_a_miss_is_run_again_with_the_same_noise():
+    logits = torch.randn(50, 200, generator=torch.Generator().manual_seed(1))
+    noise = noise_of(range(50), 200)
+    tokens, _ = choose(logits, Sampling(top_p=0.3), noise)
+    for row in range(50):
+        kept = torch.tensor(exact(logits[row], Sampling(top_p=0.3)), dtype=torch.float32)
+        assert tokens[row] == (kept / noise[row]).argmax()
 
-    ones, pi = (0xFFFFFFFF,) * 4, (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
-    assert run((0,) * 4, (0, 0)) == ["0x6627e8d5", "0xe169c58d", "0xbc57ac4c", "0x9b00dbd8"]
-    assert run(ones, ones[:2]) == ["0x408f276d", "0x41c83b0e", "0xa20bc7c6", "0x6d5451fd"]
-    assert run(pi, (0xA4093822, 0x299F31D0)) == ["0xd16cfe09", "0x94fdcceb", "0x5001e420", "0x24126ea1"]
+
+def test_a_token_that_holds_all_the_mass_wins_against_the_worst_noise():
+    worst = exponential(np.array([[0xFFFFFFFF, 0, 0]], dtype=np.uint32))
+    assert torch.isfinite(worst).all()
+    tokens, usable = choose(torch.tensor([[0.0, -200.0, -200.0]]), Sampling(top_p=0.5), worst)
+    assert tokens.tolist() == [0] and usable.all()
+
+
+def test_words_are_numpys_philox_and_token_i_has_word_i():
+    raw = np.random.Philox(key=77, counter=5 * blocks(100)).random_raw(52)
+    expected = np.stack([raw & np.uint64(0xFFFFFFFF), raw >> np.uint64(32)], axis=1).ravel()[:100]
+    assert (words(77, 5, 100)[0] == expected).all()
 
 
 def test_noise_depends_on_stream_step_and_token_alone():
-    streams, steps = split64([5, 1 << 40, 5]), torch.tensor([0, 3, 1])
-    noise = gumbel(streams, steps, 101)
-    ids = torch.tensor([[100, 7, 0], [50, 51, 2], [3, 99, 4]])
-    assert torch.equal(gumbel_at(streams, steps, ids), noise.gather(1, ids))
-    assert torch.equal(gumbel(streams.flip(1), steps.flip(0), 101), noise.flip(0))
-    assert not torch.equal(noise[0], noise[2])
+    """A slot that reads ahead, is given up half-way and refilled gives the same noise as a look at one step."""
+    race = Race(3, 700)
+    for slot, stream in enumerate([5, 1 << 63, 9]):
+        race.start(slot, stream)
+    for step in range(13):
+        noise = race.take()
+        if step == 7:
+            race.free(2)
+            race.start(2, 1234)
+        for slot, stream, began in [(0, 5, 0), (1, 1 << 63, 0), *([(2, 1234, 8)] if step > 7 else [(2, 9, 0)])]:
+            assert torch.equal(noise[slot], exponential(words(stream, step - began, 700))[0])
+    assert not np.array_equal(words(5, 0, 700), words(5, 1, 700))
+    assert not np.array_equal(words(5, 0, 700), words(9, 0, 700))
 
 
-def test_noise_is_standard_gumbel():
-    noise = gumbel(split64(list(range(200))), torch.zeros(200, dtype=torch.long), 500)
-    assert torch.isfinite(noise).all()
-    assert kstest(noise.flatten().numpy(), "gumbel_r").pvalue > 1e-3
+def test_noise_is_standard_exponential():
+    noise = noise_of(range(200), 500)
+    assert torch.isfinite(noise).all() and (noise > 0).all()
+    assert kstest(noise.flatten().numpy(), "expon").pvalue > 1e-3
+
+
+def test_draws_of_other_kinds_are_long_and_their_own():
+    assert np.array_equal(integers(4, 50)[:20], integers(4, 20))
+    assert integers(4, 1000).min() >= 0 and not np.array_equal(integers(4, 8), integers(5, 8))
 
 
 def test_greedy_takes_the_best_and_bad_logits_are_flagged():
-    logits = torch.tensor([[0.0, 2.0, 1.0], [float("nan"), 1.0, 0.0]])
+    logits = torch.tensor([[0.0, 2.0, 1.0], [float("nan"), 1.0, 0.0], [0.0, float("inf"), 1.0]])
     for rule in (Sampling(greedy=True), Sampling(), Sampling(top_p=0.9)):
-        _, usable = choose(logits, rule, split64([1, 2]), torch.zeros(2, dtype=torch.long))
-        assert usable.tolist() == [True, False]
-    assert choose(logits, Sampling(greedy=True), split64([1, 2]), torch.zeros(2))[0][0] == 1
+        _, usable = choose(logits, rule, noise_of(range(3), 3))
+        assert usable.tolist() == [True, False, False]
+    assert choose(logits, Sampling(greedy=True), None)[0][0] == 1
