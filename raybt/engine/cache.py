@@ -1,6 +1,7 @@
 """Keys and values: one store for all slots, and prompts prefilled once for all their rows."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,15 +135,38 @@ class Prefixes:
             return Prefix(prefill(self.anatomy, tokens))
         draws = torch.from_numpy(integers(request.stream, len(tokens))).to(self.anatomy.device)
         with self.hooks.over_prompt(request.active, len(tokens), draws) as live:
-            store = prefill(self.anatomy, tokens)
+            store = prefill(self.anatomy, tokens, whole=True)
         return Prefix(store, live.touched.sum(1, dtype=torch.int32))
 
 
-def prefill(anatomy: Anatomy, tokens: tuple[int, ...]) -> Tensor:
-    """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim]."""
-    cache: Any = DynamicCache()  # without a config: with one, sliding layers would forget
+class _Enough(Exception):
+    """Every layer has its keys and values; what the pass would still compute, nobody reads."""
+
+
+class _PrefillCache(DynamicCache):
+    """Ends the pass once the last of `layers` layers has stored its keys and values; 0 lets it run to its end."""
+
+    def __init__(self, layers: int):
+        super().__init__()  # without a config: with one, sliding layers would forget
+        self.last = layers - 1
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
+        found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if layer_idx == self.last:
+            raise _Enough
+        return found
+
+
+def prefill(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> Tensor:
+    """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim].
+
+    Args:
+        whole: run the pass to its end, so that the last layer's hooks act too.
+    """
+    cache: Any = _PrefillCache(0 if whole else anatomy.n_layers)
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
-    anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    with suppress(_Enough):
+        anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
     layers = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]  # [2, kv heads, tokens, dim]
     return torch.stack(layers).transpose(2, 3).contiguous()

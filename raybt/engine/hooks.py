@@ -187,6 +187,23 @@ class Hooks:
         self.wanted.vector[:, slot], self.spread[:, slot] = vectors.to(self.device)
         self.now.touched[:, slot] = 0 if touched is None else touched
 
+    def assign_all(self, interventions: Sequence[Sequence[Term]]) -> None:
+        """Give every slot its row's coefficients at once."""
+        self.terms = [tuple(terms) for terms in interventions]
+        self._use([term for row in self.terms for term in row])
+        entries = [
+            (self.index[term.site], slot, self.coefficients(term))
+            for slot, terms in enumerate(self.terms)
+            for term in terms
+        ]
+        if not entries:
+            return
+        where = torch.tensor([(row, slot) for row, slot, _ in entries]).T.to(self.device).unbind()
+        numbers = torch.tensor([values for _, _, values in entries], dtype=torch.float64).T.to(self.device)
+        for table, column in zip((self.wanted.gain, self.wanted.push, self.wanted.pull), numbers, strict=False):
+            table[where] = column.to(table.dtype)
+        self.wanted.vector[where], self.spread[where] = numbers[3].long(), numbers[4].long()
+
     def receipts(self, slots: list[int]) -> list[dict[str, int]]:
         """Per slot: site -> positions at which the hook changed its output, sites never changed left out."""
         if not slots:

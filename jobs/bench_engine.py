@@ -1,0 +1,234 @@
+"""How fast raybt's engine writes under many conditions, beside the other ways to do it: one run, one table.
+
+    python jobs/bench_engine.py [--models toy,70m] [--rows 2048] [--json FILE]
+
+(A) `generate` prompt by prompt with hooks per condition; (B) `generate` on left-padded batches, one condition each;
+(C) transformers' continuous batching, without interventions; (D) raybt; (E) nnsight, every condition an invoke of one
+batch (`pip install raybt[bench]`). E_even is nnsight's best case: rows of equal length, greedy.
+
+fp32, one thread, CPU seconds. No row ends early: each writes the length drawn for it, geometric with mean 64 and capped
+at 128, whoever writes it. D runs all rows, its tail counted; the others run seeded subsets of at least 1,500 tokens.
+"""
+
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.rivals import Measured, Row, batched, continuous, invokes, one_by_one
+from raybt.engine.anatomy import dissect
+from raybt.engine.decode import Decoder
+from raybt.engine.request import Request, Sampling, scaled
+
+TOY = Path(__file__).parents[1] / "raybt" / "toy" / "model"
+TEMPERATURE, MEAN, CAP, SLOTS, ENOUGH = 0.7, 64, 128, 64, 1500
+CONDITIONS = (
+    (),
+    (("mlp.1", 0.0),),
+    (("mlp.3", 0.0),),
+    (("attn.2", 0.0),),
+    (("attn.4", 0.5),),
+    (("mlp.2", 0.5),),
+    (("attn.1", 0.5), ("mlp.4", 0.5)),
+    (("mlp.0", 0.9),),
+)
+console = Console()
+
+
+def load(name: str) -> Any:
+    """The shipped model, or a random Qwen2 of 70M parameters whose next-token entropy is a language model's."""
+    from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    if name == "toy":
+        model: Any = AutoModelForCausalLM.from_pretrained(TOY, dtype=torch.float32)
+    else:
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=16384,
+                hidden_size=640,
+                intermediate_size=2560,
+                num_hidden_layers=10,
+                num_attention_heads=10,
+                num_key_value_heads=2,
+                max_position_embeddings=1024,
+                tie_word_embeddings=True,
+            )
+        )
+        model.model.norm.weight.data.fill_(10.0)  # random logits are flat; this peaks them
+    model.config.eos_token_id = model.generation_config.eos_token_id = None
+    return model.eval().requires_grad_(False)
+
+
+def workload(count: int, prompts: int = 16) -> list[Row]:
+    """Rows over 8 conditions and some prompts; their order is fixed before their lengths are drawn."""
+    dice = random.Random(0)
+    texts = [tuple(dice.randrange(5, 500) for _ in range(dice.randrange(24, 49))) for _ in range(prompts)]
+    cells = [(p, c) for p in range(prompts) for c in range(len(CONDITIONS))]
+    order = [cells[index % len(cells)] for index in range(count)]
+    order.sort(key=lambda cell: cell[0])  # prompt by prompt, as raybt plans its work
+    lengths = [min(CAP, 1 + int(dice.expovariate(1 / MEAN))) for _ in order]
+    return [Row(texts[p], c, CONDITIONS[c], n) for (p, c), n in zip(order, lengths, strict=True)]
+
+
+def subset(rows: list[Row], least: int = ENOUGH, seed: int = 1) -> list[Row]:
+    """Random rows that together write at least so many tokens."""
+    shuffled = random.Random(seed).sample(rows, len(rows))
+    chosen: list[Row] = []
+    while shuffled and sum(row.length for row in chosen) < least:
+        chosen.append(shuffled.pop())
+    return chosen
+
+
+def groups(rows: list[Row], each: int, seed: int = 2) -> list[list[Row]]:
+    """For every condition `each` random rows of it."""
+    dice = random.Random(seed)
+    by_condition = [[row for row in rows if row.condition == c] for c in range(len(CONDITIONS))]
+    return [dice.sample(part, min(each, len(part))) for part in by_condition]
+
+
+class Clock:
+    """CPU seconds by part of the decoder; parts within parts are subtracted by the caller."""
+
+    def __init__(self):
+        self.seconds: Counter[str] = Counter()
+
+    def watch(self, owner: Any, method: str, part: str) -> None:
+        stock = getattr(owner, method)
+
+        def timed(*args, **kwargs):
+            start = time.process_time()
+            try:
+                return stock(*args, **kwargs)
+            finally:
+                self.seconds[part] += time.process_time() - start
+
+        setattr(owner, method, timed)
+
+
+def raybt(model: Any, rows: list[Row], slots: int, temperature: float, keep: list | None = None):
+    """D: all rows through one decoder. Gives what was measured, occupancy, and each part's share of the time."""
+    sampling = Sampling(temperature or 1.0, greedy=not temperature)
+    requests = [Request(str(i), row.prompt, row.length, i, scaled(row.factors)) for i, row in enumerate(rows)]
+    longest = max(len(row.prompt) + row.length for row in rows)
+    start = time.process_time()
+    decoder, clock = Decoder(dissect(model), sampling, slots, longest), Clock()
+    for owner, method, part in (
+        (decoder, "forward", "forward"),
+        (decoder, "choose", "sampling"),
+        (decoder, "refill", "refill"),
+        (decoder.prefixes, "get", "prefill"),
+        (decoder.hooks, "_apply", "hooks"),
+        (decoder.hooks, "arm", "hooks"),
+    ):
+        clock.watch(owner, method, part)
+    done = {completion.key: completion for completion in decoder.run(requests)}
+    seconds = time.process_time() - start
+    decoder.close()
+    assert all(done[str(i)].error is None and len(done[str(i)].token_ids) == row.length for i, row in enumerate(rows))
+    if keep is not None:
+        keep += [list(done[str(i)].token_ids) for i in range(len(rows))]
+    parts = clock.seconds
+    parts["refill"] -= parts["prefill"]
+    parts["host"] = seconds - sum(parts[name] for name in ("forward", "sampling", "refill", "prefill"))
+    shares = {name: parts[name] / seconds for name in ("forward", "hooks", "sampling", "prefill", "refill", "host")}
+    return Measured(sum(row.length for row in rows), seconds), decoder.row_steps / decoder.slot_steps, shares
+
+
+def even(rows: list[Row]) -> list[list[Row]]:
+    """nnsight's best case: 6 conditions of 16 rows, prompts and lengths equal."""
+    texts = [tuple(5 + (i * 37 + j * 11) % 400 for j in range(32)) for i in range(16)]
+    return [[Row(text, c, CONDITIONS[c], 64) for text in texts] for c in range(6)]
+
+
+def agree(model: Any, rows: list[Row]) -> str:
+    """Greedy tokens of A, B and D on a few rows: where they part, two logits were nearly one."""
+    few = [row for part in groups(rows, 2) for row in part]
+    a, b, d = [], [], []
+    one_by_one(model, few, 0.0, a)
+    batched(model, [[row] for row in few], 0.0, b)
+    raybt(model, few, 16, 0.0, d)
+    same = sum(x == y == z for x, y, z in zip(a, b, d, strict=True))
+    return f"greedy tokens of A, B and D equal in {same} of {len(few)} rows"
+
+
+def nnsight_of(model: Any, batch: list[list[Row]], temperature: float) -> Measured | None:
+    try:
+        import nnsight  # noqa: F401
+    except ImportError:
+        return None
+    from transformers import AutoTokenizer
+
+    return invokes(model, AutoTokenizer.from_pretrained(TOY, padding_side="left"), batch, temperature)
+
+
+def measure(name: str, count: int) -> dict[str, Any]:
+    """Everything the table says about one model."""
+    model, rows = load(name), workload(count)
+    console.print(
+        f"\n[bold]{name}[/] {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters, {agree(model, rows)}"
+    )
+    warm = rows[:2]
+    one_by_one(model, warm, TEMPERATURE)
+    speeds: dict[str, Measured | None] = {"A": one_by_one(model, subset(rows), TEMPERATURE)}
+    speeds["B"] = batched(model, groups(rows, SLOTS)[1:2], TEMPERATURE)
+    speeds["C"] = continuous(model, subset(rows, 4 * ENOUGH), TEMPERATURE, SLOTS)
+    speeds["D"], occupancy, share = raybt(model, rows, SLOTS, TEMPERATURE)
+    speeds["E"] = nnsight_of(model, groups(rows, 96 // len(CONDITIONS)), TEMPERATURE)
+    best_case = even(rows)
+    theirs = nnsight_of(model, best_case, 0.0)
+    ours, _, _ = raybt(model, [row for part in best_case for row in part], 96, 0.0)
+    ratio = {other: speeds["D"].speed / m.speed if (m := speeds[other]) else None for other in "ABCE"}
+    ratio["E_even"] = ours.speed / theirs.speed if theirs else None
+    show(speeds, ratio, occupancy, share, ours, theirs)
+    return {"ratio": ratio, "occupancy": occupancy, "share": share,
+            "tokens_per_cpu_second": {key: m.speed if m else None for key, m in speeds.items()}}  # fmt: skip
+
+
+WAYS = {
+    "A": "generate, prompt by prompt, hooks",
+    "B": "generate, batches of one condition",
+    "C": "continuous batching, no interventions",
+    "D": "raybt",
+    "E": "nnsight, invokes",
+}
+
+
+def show(speeds, ratio, occupancy, share, ours, theirs) -> None:
+    table = Table("", "way", "tokens", "tokens / CPU s", "raybt is faster by")
+    for key, way in WAYS.items():
+        m = speeds[key]
+        numbers = [f"{m.tokens:,}", f"{m.speed:,.1f}"] if m else ["", "not installed"]
+        table.add_row(key, way, *numbers, f"{ratio[key]:.1f}x" if ratio.get(key) else "")
+    if theirs:
+        numbers = f"{theirs.tokens:,}", f"{theirs.speed:,.1f} (raybt {ours.speed:,.1f})"
+        table.add_row("E_even", "nnsight, greedy, equal lengths", *numbers, f"{ratio['E_even']:.2f}x")
+    console.print(table)
+    parts = ", ".join(f"{part} {value:.1%}" for part, value in share.items())
+    console.print(f"raybt: slot occupancy {occupancy:.3f}; of its time: {parts} (hooks are part of forward)")
+
+
+def main(
+    models: str = typer.Option("toy,70m", help="which models, with commas"),
+    rows: int = typer.Option(2048, min=64, help="rows of the workload"),
+    json_file: Path | None = typer.Option(None, "--json", help="write the numbers here"),
+) -> None:
+    torch.set_num_threads(1)
+    console.print(
+        f"torch {torch.__version__}, fp32, 1 thread, CPU seconds; {rows:,} rows, 8 conditions, {SLOTS} slots, "
+        f"temperature {TEMPERATURE}, top_k 0, top_p 1"
+    )
+    found = {name: measure(name, rows) for name in models.split(",")}
+    if json_file:
+        json_file.write_text(json.dumps({"models": found}, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
