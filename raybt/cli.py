@@ -63,12 +63,35 @@ def plan(config: ConfigFile, override: Overrides = None) -> None:
     [bold]raybt plan configs/phase2.yaml[/bold]
     """
     from raybt import show
+    from raybt.fleet.made import made_vectors
     from raybt.load import load_config
     from raybt.plan.rows import make_plan
     from raybt.store.folder import RunFolder, run_root
 
-    made = make_plan(load_config(config, override or ()))
+    loaded = load_config(config, override or ())
+    made = make_plan(loaded, made=made_vectors(loaded))
     show.plan(out, made, RunFolder(run_root(made.config.artifacts, made.config.name)))
+
+
+@app.command()
+def vectors(
+    config: ConfigFile,
+    override: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on (auto inside one); without it, a private local Ray.")
+    ] = None,
+) -> None:
+    """Make the vectors that a config's grids use, from its own baseline, and keep them with the run.
+
+    [bold]raybt vectors configs/steering.yaml[/bold]
+    """
+    from raybt import show
+    from raybt.load import load_config
+
+    loaded = load_config(config, override or ())
+    from raybt.fleet.vectors import make_vectors
+
+    show.vectors(out, make_vectors(loaded, address, err))
 
 
 @app.command()

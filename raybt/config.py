@@ -119,28 +119,100 @@ class Triggers(Section):
         return self
 
 
-class Grid(Section):
-    subsets: tuple[Name, ...] = Field(min_length=1)
-    """Names of subsets to intervene on."""
-    scales: tuple[Scale, ...] = Field(default=(0.0,), min_length=1)
-    """Factors on the outputs of the subset's sites: 0 removes them, 1 changes nothing."""
-    variants: tuple[Name, ...] | None = None
-    """Prompt variants to cross with; null takes all."""
-    positions: Literal["decode", "generated"] = "decode"
-    """`decode`: every step but the first (N tokens, N-1 touched steps); `generated`: every step."""
+DIRECTED = ("mean", "resample", "add", "project_out", "clamp")  # operations that need a vector
+
+
+class Vectors(Section):
+    """A named set of vectors, one for each site (a table of them for `resample`)."""
+
+    kind: Literal["file", "mean", "resample", "difference", "random"]
+    """`file`: a safetensors file, tensors named by site. The others `raybt vectors` makes from the run's own baseline
+    completions: `mean` of a site's outputs at the tokens that were written; `resample`: `rows` of these outputs;
+    `difference` of means between positions at onsets and the same positions in completions without one;
+    `random`: directions with the norms of the set `like`, as controls."""
+    path: str | None = None
+    """The file of `file`."""
+    rows: int = Field(default=256, ge=2)
+    """Outputs that `resample` keeps of each site."""
+    window: tuple[int, int] = (-1, 0)
+    """Positions of `difference`, counted from the onset's first token, last excluded. -1 is the position that
+    predicts that token."""
+    like: Name | None = None
+    """The set whose norms `random` takes."""
+    seed: int = 0
+    """Of the draws of `resample`, `random`, and of the controls of `difference`."""
 
     @model_validator(mode="after")
     def _check(self):
-        for label in ("subsets", "scales", "variants"):
+        for kind, field in (("file", "path"), ("random", "like")):
+            if (self.kind == kind) != (getattr(self, field) is not None):
+                raise ValueError(f"`{field}` belongs to vectors of kind {kind}, and is needed there; got {self.kind}")
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window goes from a lower offset to a higher, last excluded; got {list(self.window)}")
+        return self
+
+
+class Grid(Section):
+    subsets: tuple[Name, ...] = Field(min_length=1)
+    """Names of subsets to intervene on."""
+    operation: Literal["scale", "zero", "mean", "resample", "add", "project_out", "clamp"] = "scale"
+    """What is done to a site's output x, with strength s, vector v and u = v / |v|. `scale`: x s. `zero`: 0. `mean` and
+    `resample`: x + s (v - x). `add`: x + s v. `project_out`: x - s (x.u) u. `clamp`: x + (s - x.u) u."""
+    scales: tuple[Scale, ...] = Field(default=(0.0,), min_length=1)
+    """Factors of `scale` on the outputs of the subset's sites: 0 removes them, 1 changes nothing."""
+    strengths: tuple[Scale, ...] = ()
+    """Strengths of the other operations; none is needed for `zero`, and 1 stands for `mean`, `resample` and
+    `project_out` where none is given."""
+    vectors: Name | None = None
+    """The set of vectors that the operation uses; `scale` and `zero` use none."""
+    variants: tuple[Name, ...] | None = None
+    """Prompt variants to cross with; null takes all."""
+    positions: Literal["decode", "generated", "prompt", "all", "after_trigger"] = "decode"
+    """Input positions at which the intervention is on. `decode`: every step but the first (N tokens, N-1 touched
+    steps); `generated`: every step; `prompt`: the prompt's tokens; `all`: prompt and every step; `after_trigger`: the
+    steps of `window` after each strict trigger."""
+    window: tuple[int, int] | None = None
+    """Steps of `after_trigger`, last excluded, counted from the one that reads the trigger's last token."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        self._check_operation()
+        for label in ("subsets", "scales", "strengths", "variants"):
             values = getattr(self, label) or ()
             if len(set(values)) < len(values):
                 raise ValueError(f"{label} lists a value twice: {list(values)}; remove one")
+        if (self.positions == "after_trigger") != (self.window is not None):
+            raise ValueError("`window` belongs to positions after_trigger, and is needed there; for example [0, 16]")
+        if self.window is not None and not 0 <= self.window[0] < self.window[1]:
+            raise ValueError(f"window goes from a step of 0 or more to a later one; got {list(self.window)}")
         return self
+
+    def _check_operation(self):
+        if (self.operation in DIRECTED) != (self.vectors is not None):
+            raise ValueError(
+                f"operation {self.operation} with vectors {self.vectors}: {', '.join(DIRECTED)} need `vectors`, the "
+                "others take none; add or remove it"
+            )
+        if self.operation != "scale" and self.scales != (0.0,):
+            raise ValueError(f"`scales` belongs to operation scale; give {self.operation} `strengths` instead")
+        if self.operation in ("scale", "zero") and self.strengths:
+            raise ValueError(f"`strengths` belongs to operations with vectors; {self.operation} takes none; remove it")
+        if self.operation in ("add", "clamp") and not self.strengths:
+            raise ValueError(f"operation {self.operation} needs `strengths`; for example [4, 8]")
+
+    @property
+    def doses(self) -> tuple[float, ...]:
+        """Factors or strengths, whichever the operation takes."""
+        if self.operation == "scale":
+            return self.scales
+        return (0.0,) if self.operation == "zero" else self.strengths or (1.0,)
 
 
 class Interventions(Section):
     subsets: dict[Name, tuple[str, ...]] = {}
-    """Name -> sites: `mlp.19`, `attn.27`, ranges `mlp.19-27`, all of a kind `attn.*`."""
+    """Name -> sites: `mlp.19`, `resid.20`, `head.3.5`, ranges `mlp.19-27`, all of a kind `attn.*`."""
+    vectors: dict[Name, Vectors] = {}
+    """Name -> vectors for the operations that need them."""
     grids: dict[Name, Grid] = {}
     """Stage name -> conditions: subsets x scales x variants, each with the baseline beside them."""
 
@@ -156,6 +228,13 @@ class Interventions(Section):
                 if subset not in self.subsets:
                     hint = _nearest(subset, self.subsets)
                     raise ValueError(f"grid {name} names subset {subset}, which is not defined{hint}")
+            if grid.vectors is not None and grid.vectors not in self.vectors:
+                hint = _nearest(grid.vectors, self.vectors)
+                raise ValueError(f"grid {name} names vectors {grid.vectors}, which are not defined{hint}")
+        for name, made in self.vectors.items():
+            if made.like is not None and made.like not in self.vectors:
+                hint = _nearest(made.like, self.vectors)
+                raise ValueError(f"vectors {name} are like {made.like}, which are not defined{hint}")
         return self
 
 

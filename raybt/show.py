@@ -74,3 +74,11 @@ def _families(rows: pa.Table):
 
 def _state(key: str, there: set[str], failed: set[str]) -> str:
     return "done" if key in there else "failed" if key in failed else "missing"
+
+
+def vectors(console: Console, table: pa.Table) -> None:
+    """Which vectors there are now, and how long they are."""
+    shown = Table("vectors", "site", "kind", "rows", "norm", "hash", box=None)
+    for row in table.to_pylist():
+        shown.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(shown)

@@ -91,7 +91,7 @@ EDITS = {
     # sites
     "site out of range": ("attn.0", "attn.6", "layers 0 to 5", "attn.6", "up to 5"),
     "range out of range": ("mlp.4-5", "mlp.4-27", "layers 0 to 5", "mlp.4-27", "up to 5"),
-    "range turned round": ("mlp.4-5", "mlp.5-4", "lower layer to the higher", "mlp.5-4", "mlp.4-5"),
+    "range turned round": ("mlp.4-5", "mlp.5-4", "lower number to the higher", "mlp.5-4", "mlp.4-5"),
     "site of no kind": ("mlp.4-5", "mpl.4", "one of attn, mlp", "mpl.4", "mlp.19"),
     "empty subset": ("[attn.0]", "[]", "subset first is empty", "", "name at least one site"),
     # duplicate names

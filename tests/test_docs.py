@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 SECTIONS = {
     "prompts.parquet": schemas.PROMPTS,
     "conditions.parquet": schemas.CONDITIONS,
+    "vectors.parquet": schemas.VECTORS,
     "plan.parquet": schemas.PLAN,
     "completions/*.parquet": schemas.COMPLETIONS,
     "failures/*.parquet": schemas.FAILURES,

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,11 +129,13 @@ def test_phase_2_is_the_study():
     assert plain.triggers == chat.triggers == Triggers()
     assert plain.interventions == chat.interventions and plain.prompt.template == chat.prompt.template
     assert (plain.sampling.max_new_tokens, chat.sampling.max_new_tokens) == (512, 4096)
-    conditions = plan_conditions(plain, 28)
+    conditions = plan_conditions(plain, SimpleNamespace(n_layers=28, n_heads=12))
     assert conditions.num_rows == 12 and len(set(conditions["intervention"].to_pylist())) == 10
 
 
 def test_the_demo_has_at_least_eight_conditions_on_the_shipped_model():
     demo = load_config(CONFIGS / "demo.yaml")
-    interventions = set(plan_conditions(demo, 6)["intervention"].to_pylist()) - {"[]"}
+    interventions = set(plan_conditions(demo, SimpleNamespace(n_layers=6, n_heads=4))["intervention"].to_pylist()) - {
+        "[]"
+    }
     assert len(interventions) >= 8 and demo.problems.limit == 24 and demo.sampling.samples == 4

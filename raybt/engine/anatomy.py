@@ -67,6 +67,12 @@ class Anatomy:
         return next(self.model.parameters()).device
 
     @property
+    def head_width(self) -> int:
+        """Width of one head's part of what enters the output projection."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+    @property
     def vocabulary(self) -> int:
         """Width of the logits, which may exceed the tokenizer's vocabulary."""
         return self.model.get_output_embeddings().weight.shape[0]

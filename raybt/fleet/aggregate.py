@@ -19,6 +19,7 @@ from raybt.store.shards import Done, read_completions
 JUDGED_BY = b"raybt.judged_by"
 AGGREGATED_FROM = b"raybt.aggregated_from"
 SHARDS_A_TASK = 16
+IDENTITY = ["stage", "condition", "subset", "operation", "vectors", "scale", "positions"]
 EXAMPLE_PAIRS = 200  # (problem, sample) pairs of a family that examples are chosen from
 
 
@@ -129,7 +130,7 @@ def summarise_all(plan: Plan, jury: Jury, there: Done) -> list[dict[str, pa.Tabl
     facts = plan.conditions.to_pandas()
     facts["n_sites"] = facts["sites"].map(len)
     questions = plan.prompts.select(["variant", "problem", "question"]).to_pandas()
-    rows = plan.rows.to_pandas().merge(facts[["stage", "condition", "subset", "scale", "positions", "n_sites"]])
+    rows = plan.rows.to_pandas().merge(facts[[*IDENTITY, "n_sites"]])
     rows = rows.merge(questions, on=["variant", "problem"])
     rows["error"] = rows["key"].map(there.failed)
     shared = ray.put(jury)

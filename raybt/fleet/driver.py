@@ -11,6 +11,7 @@ from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE
 from raybt.fleet.aggregate import aggregate, is_aggregated
 from raybt.fleet.board import Snapshot
 from raybt.fleet.cluster import connected
+from raybt.fleet.made import made_vectors
 from raybt.fleet.opening import open_run, run_folder
 from raybt.fleet.provenance import provenance
 from raybt.fleet.wave import run_wave
@@ -51,7 +52,7 @@ def run(config: Config, address: str | None = None, console: Console | None = No
     Raises:
         UserError: the input can't be run as it stands.
     """
-    plan = make_plan(config)
+    plan = make_plan(config, made=made_vectors(config))
     folder = run_folder(plan)
     with locked(folder):
         open_run(plan, folder)

@@ -1,6 +1,8 @@
 """What a replica needs to know, and how work is cut into blocks."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +14,7 @@ SMALLEST_BLOCK = 16
 IN_FLIGHT = 4
 """Blocks a replica holds at once, so that its slots stay full while one block's last rows end."""
 
+BANK = "bank.safetensors"  # the vectors that rows name, by content hash
 TOKENS = "storage-token-"  # files by which driver and replicas prove that they share storage
 
 BLOCK = pa.schema([("block", pa.string()), ("rows", pa.binary())])
@@ -28,6 +31,8 @@ class Job:
         fingerprint: what the replica must find at `path`.
         length: longest prompt and new tokens together.
         token: file name and content that the replica must be able to read (shared storage).
+        triggers: token-id n-grams for rows whose positions are `after_trigger`.
+        sites_of: a vector's content hash -> one of the sites it is used at.
     """
 
     root: str
@@ -40,6 +45,8 @@ class Job:
     threads: int
     length: int
     token: tuple[str, str]
+    triggers: tuple[tuple[int, ...], ...] = ()
+    sites_of: dict[str, str] = field(default_factory=dict)
 
 
 def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table]:
@@ -59,6 +66,15 @@ def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table
 
 def _block(name: str, rows: pa.Table) -> pa.Table:
     return pa.table({"block": [name], "rows": [pack(rows)]}, schema=BLOCK)
+
+
+def parse_positions(text: str | None) -> tuple[Any, tuple[int, int] | None, tuple[tuple[int, ...], ...]]:
+    """(policy, window, triggers) of positions as they stand in tables; window and triggers only after triggers."""
+    policy, _, rest = (text or "decode").partition(":")
+    if not rest:
+        return policy, None, ()
+    window, ngrams = json.loads(rest)
+    return policy, tuple(window), tuple(map(tuple, ngrams))
 
 
 def pack(table: pa.Table) -> bytes:

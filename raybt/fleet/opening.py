@@ -1,7 +1,9 @@
 """Opening a run folder: made new, or found again and held against the config."""
 
 import yaml
+from safetensors.numpy import save
 
+from raybt.fleet.job import BANK
 from raybt.load import dump_yaml, validate
 from raybt.plan.changes import compare, compare_prompts
 from raybt.plan.rows import Plan
@@ -23,6 +25,8 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
     config, facts = plan.config, plan.facts
     tables = {"plan.parquet": plan.rows, "prompts.parquet": plan.prompts, "conditions.parquet": plan.conditions}
     manifest = read_manifest(folder)
+    if plan.bank:
+        folder.commit(BANK, save(plan.bank))
     if manifest is None:
         model = ModelEntry(
             name=config.model.name, path=facts.path, revision=facts.revision, fingerprint=facts.fingerprint

@@ -14,7 +14,7 @@ import ray
 from raybt.errors import UserError
 from raybt.fleet.board import wait_confirmed
 from raybt.fleet.desk import Desk
-from raybt.fleet.job import DONE, TOKENS, Job, unpack
+from raybt.fleet.job import BANK, DONE, TOKENS, Job, parse_positions, unpack
 from raybt.plan.fingerprint import LOCAL, fingerprint
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
@@ -38,6 +38,45 @@ def verify(job: Job) -> None:
             f"{job.path} is {here} here and {job.fingerprint} there",
             "copy the same files to every node, or use a shared folder or a hub id",
         )
+
+
+def load_anatomy(job: Job):
+    """The job's model on this process's device, verified and proved.
+
+    Raises:
+        UserError: it is another model than the driver's, or cannot be loaded.
+    """
+    import torch
+
+    from raybt.engine.load import load_model
+
+    verify(job)
+    torch.set_num_threads(job.threads)
+    return load_model(
+        job.path,
+        revision=job.revision,
+        dtype=job.model.dtype,
+        device=job.model.device,
+        attention=job.model.attention,
+        trust_remote_code=job.model.trust_remote_code,
+    )
+
+
+def check_widths(anatomy, sites_of: dict[str, str], widths: dict[str, int]) -> None:
+    """Every vector must be as wide as what its site puts out.
+
+    Raises:
+        UserError: one is not.
+    """
+    hidden = anatomy.model.get_input_embeddings().weight.shape[1]
+    for name, site in sites_of.items():
+        heads = anatomy.head_width if site.startswith("head.") else hidden
+        if widths.get(name, heads) != heads:
+            raise UserError(
+                f"a vector must be as wide as its site's output, {heads} at {site}",
+                f"{widths[name]}",
+                "make it from this model, or give it to sites of that width",
+            )
 
 
 class Replica:
@@ -91,27 +130,26 @@ class Replica:
         return [tuple(ids) for ids in table["token_ids"].to_pylist()]
 
     def _load(self):
-        import torch
-
         from raybt.engine.decode import Decoder
-        from raybt.engine.load import load_model, numerics_class
+        from raybt.engine.load import numerics_class
         from raybt.engine.request import Sampling
 
         job = self.job
-        verify(job)
-        torch.set_num_threads(job.threads)
-        anatomy = load_model(
-            job.path,
-            revision=job.revision,
-            dtype=job.model.dtype,
-            device=job.model.device,
-            attention=job.model.attention,
-            trust_remote_code=job.model.trust_remote_code,
-        )
+        anatomy = load_anatomy(job)
         self.numerics = numerics_class(anatomy, job.slots)
         rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
-        return Decoder(anatomy, sampling, job.slots, job.length)
+        return Decoder(anatomy, sampling, job.slots, job.length, self._bank(anatomy), job.triggers)
+
+    def _bank(self, anatomy):
+        import torch
+        from safetensors.numpy import load
+
+        from raybt.engine.bank import Bank
+
+        kept = load(self.folder.read(BANK)) if self.folder.exists(BANK) else {}
+        check_widths(anatomy, self.job.sites_of, {name: vector.shape[-1] for name, vector in kept.items()})
+        return Bank({name: torch.from_numpy(vector) for name, vector in kept.items()}, anatomy.device)
 
     def _die(self, error: BaseException) -> None:
         """The engine broke: say why, then end the process, so that Ray starts another a finite number of times."""
@@ -134,8 +172,8 @@ class Replica:
         from raybt.engine.request import Request, Term
 
         terms = tuple(Term(*term) for term in parse_canonical(row["intervention"]))
-        prompt = self.prompts[row["prompt"]]
-        return Request(row["key"], prompt, row["max_new_tokens"], row["stream"], terms, row["positions"] or "decode")
+        prompt, (positions, window, _) = self.prompts[row["prompt"]], parse_positions(row["positions"])
+        return Request(row["key"], prompt, row["max_new_tokens"], row["stream"], terms, positions, window=window)
 
     async def _decode(self, block: str, part: int, requests: list) -> int:
         """Await a block's rows, committing what is finished every few seconds. Gives the number of failed rows."""

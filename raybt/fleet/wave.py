@@ -10,10 +10,11 @@ from rich.console import Console
 
 from raybt.fleet.board import Board, Snapshot
 from raybt.fleet.cluster import gpus_each
-from raybt.fleet.job import IN_FLIGHT, TOKENS, Job, cut
+from raybt.fleet.job import IN_FLIGHT, TOKENS, Job, cut, parse_positions
 from raybt.fleet.progress import watched
 from raybt.fleet.replica import Replica
 from raybt.plan.rows import Plan
+from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
 
 RESTARTS = 3
@@ -95,7 +96,20 @@ def make_job(plan: Plan, folder: RunFolder) -> Job:
         threads=max(1, int(config.replicas.cpus)),
         length=int(plan.prompt_lengths.max()) + config.sampling.max_new_tokens,
         token=(name, content),
+        triggers=triggers_of(plan),
+        sites_of=vector_sites(plan),
     )
+
+
+def triggers_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """The n-grams that any condition waits for; one list serves all, since they come from one config."""
+    found = {parse_positions(text)[2] for text in plan.conditions["positions"].to_pylist()}
+    return next((triggers for triggers in found if triggers), ())
+
+
+def vector_sites(plan: Plan) -> dict[str, str]:
+    terms = (term for text in plan.conditions["intervention"].to_pylist() for term in parse_canonical(text))
+    return {term.vector: term.site for term in terms if term.vector is not None}
 
 
 def remove_tokens(folder: RunFolder) -> None:

@@ -113,8 +113,8 @@ def _condition_lines(parts: dict[str, pd.DataFrame], contrasts: list[dict]) -> l
 
 def _identity(part: pd.DataFrame) -> dict:
     first = part.iloc[0]
-    names = ("stage", "condition", "variant", "subset", "scale", "positions", "n_sites")
-    return {name: None if pd.isna(first[name]) else first[name] for name in names}
+    names = ("stage", "condition", "variant", "subset", "operation", "vectors", "scale", "positions", "n_sites")
+    return {name: None if pd.isna(first.get(name)) else first[name] for name in names}
 
 
 def _counts(part: pd.DataFrame) -> dict:

@@ -19,7 +19,7 @@ from raybt.plan.sites import expand
 _ROUNDING = ("model.dtype", "model.device", "model.attention")
 _PROMPT = ("prompt.system", "prompt.template", "prompt.chat")
 _IDENTITY = ("model.name", "model.revision")
-_ANY_DEPTH = 10_000  # `attn.*` means the same in both configs, so any depth that holds every range serves to compare
+_ANY_SIZE = 300  # `attn.*` means the same in both configs, so any size that holds every range serves to compare
 
 _ABSENT = object()
 
@@ -101,10 +101,16 @@ def _changes_keys(path: str, was: Any, now: Any, old: Config, new: Config) -> bo
     if section == "prompt.variants":
         return in_both
     if section == "interventions.subsets":
-        return in_both and _in_use(name, old, new) and expand(was, _ANY_DEPTH) != expand(now, _ANY_DEPTH)
+        return in_both and _in_use(name, old, new) and _sites(was) != _sites(now)
     if section.startswith("interventions.grids."):
-        return name == "positions"
+        return name in ("positions", "operation", "vectors", "window")
+    if section.startswith("interventions.vectors."):
+        return True
     return path in _PROMPT
+
+
+def _sites(patterns: Any) -> tuple[str, ...]:
+    return expand(patterns, _ANY_SIZE, _ANY_SIZE)
 
 
 def _in_use(subset: str, old: Config, new: Config) -> bool:

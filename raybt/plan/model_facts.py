@@ -25,7 +25,7 @@ class ModelFacts:
         path: absolute local folder, or hub id.
         revision: commit of a hub model, None for a local one.
         fingerprint: what stands for the model in a row's key.
-        n_layers: blocks, numbered from 0.
+        n_layers, n_heads: blocks, and attention heads in each, numbered from 0.
         context_length: most tokens of prompt and completion together.
     """
 
@@ -33,6 +33,7 @@ class ModelFacts:
     revision: str | None
     fingerprint: str
     n_layers: int
+    n_heads: int
     context_length: int
     tokenizer: PreTrainedTokenizerFast
 
@@ -138,10 +139,11 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return {**settings, **nested} if isinstance(nested, dict) else settings
 
 
-def _size(settings: dict[str, Any], name: str) -> tuple[int, int]:
-    """(layers, context length)."""
+def _size(settings: dict[str, Any], name: str) -> tuple[int, int, int]:
+    """(layers, heads, context length)."""
     return (
         _first(settings, ("num_hidden_layers", "n_layer"), name),
+        _first(settings, ("num_attention_heads", "n_head"), name),
         _first(settings, ("max_position_embeddings", "n_positions"), name),
     )
 

@@ -4,17 +4,18 @@
 which it is best run: prompt by prompt, so that all conditions of a prompt share one prefill.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from raybt.config import Config
-from raybt.plan.conditions import plan_conditions, stage_variants, stages
+from raybt.plan.conditions import Vectors, expand_subsets, plan_conditions, stage_variants, stages
 from raybt.plan.keys import KEY_BYTES, Keyer, frame_treatment, stream, stream_bytes, treatment
 from raybt.plan.model_facts import ModelFacts, resolve_model
 from raybt.plan.problems import load_problems
 from raybt.plan.prompts import plan_prompts
+from raybt.plan.vectors import bank_of, gather
 from raybt.store.schemas import PLAN
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -38,6 +39,7 @@ class Plan:
         conditions: schema CONDITIONS.
         rows: schema PLAN, every row that the config asks for.
         work: schema WORK, every key once, prompt-major; `prompt` is a row number of `prompts`.
+        bank: the vectors that interventions name, by content hash.
     """
 
     config: Config
@@ -46,6 +48,7 @@ class Plan:
     conditions: pa.Table
     rows: pa.Table
     work: pa.Table
+    bank: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def prompt_lengths(self) -> np.ndarray:
@@ -59,14 +62,18 @@ class Plan:
         return self.work.filter(pa.array([key not in done for key in self.work["key"].to_pylist()], pa.bool_()))
 
 
-def make_plan(config: Config, facts: ModelFacts | None = None) -> Plan:
+def make_plan(config: Config, facts: ModelFacts | None = None, made: Vectors | None = None) -> Plan:
     """Plan a run; reads problems and the model's tokenizer, never its weights but to fingerprint them.
+
+    Args:
+        made: sets of vectors that raybt made, beside those in files.
 
     Raises:
         UserError: what the config asks for cannot be done with this model or these problems.
     """
     facts = facts or resolve_model(config.model)
-    conditions = plan_conditions(config, facts.n_layers)
+    vectors = gather(config, made or {})
+    conditions = plan_conditions(config, facts, vectors)
     prompts = plan_prompts(
         load_problems(config.problems),
         config.prompt,
@@ -77,7 +84,8 @@ def make_plan(config: Config, facts: ModelFacts | None = None) -> Plan:
     cells = _Cells(config, prompts, conditions)
     digests = cells.digests(config, facts.fingerprint, prompts)
     keys = _hexadecimal(digests)
-    return Plan(config, facts, prompts, conditions, cells.rows(config, keys), cells.work(config, keys, digests))
+    rows, work = cells.rows(config, keys), cells.work(config, keys, digests)
+    return Plan(config, facts, prompts, conditions, rows, work, bank_of(config, expand_subsets(config, facts), vectors))
 
 
 class _Cells:

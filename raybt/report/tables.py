@@ -100,7 +100,12 @@ def _setting(row: TableRow) -> str:
         return "nothing changed"
     subset = plain(text(row["subset"]))
     named = [] if subset in row["condition"] else [subset]
-    return ", ".join([*named, f"scale {compact(row['scale'])}", plain(text(row["positions"]))])
+    return ", ".join([*named, _dose(row), plain(text(row["positions"]).partition(":")[0])])
+
+
+def _dose(row: TableRow) -> str:
+    operation = text(row.get("operation"), "scale")
+    return f"{plain(operation)} {compact(row['scale'])}"
 
 
 def _rate(row: TableRow, stem: str, which: str) -> Cell:

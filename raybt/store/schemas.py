@@ -17,6 +17,8 @@ CONDITIONS = pa.schema([
     ("stage", pa.string()),
     ("condition", pa.string()),
     ("subset", pa.string()),
+    ("operation", pa.string()),
+    ("vectors", pa.string()),
     ("scale", pa.float64()),
     ("positions", pa.string()),
     ("sites", pa.list_(pa.string())),
@@ -30,6 +32,15 @@ PLAN = pa.schema([
     ("problem", pa.string()),
     ("sample", pa.int32()),
     ("key", pa.string()),
+])  # fmt: skip
+
+VECTORS = pa.schema([
+    ("name", pa.string()),
+    ("site", pa.string()),
+    ("kind", pa.string()),
+    ("rows", pa.int32()),
+    ("norm", pa.float64()),
+    ("hash", pa.string()),
 ])  # fmt: skip
 
 COMPLETIONS = pa.schema([
@@ -84,6 +95,8 @@ CONDITION_TABLE = pa.schema([
     ("condition", pa.string()),
     ("variant", pa.string()),
     ("subset", pa.string()),
+    ("operation", pa.string()),
+    ("vectors", pa.string()),
     ("scale", pa.float64()),
     ("positions", pa.string()),
     ("n_sites", pa.int32()),

@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raybt.config import Model
 from raybt.engine.decode import Decoder
 from raybt.engine.request import Request, Sampling, scaled
 from raybt.engine.score import forced_logits
 from raybt.load import load_config
 from raybt.plan.conditions import plan_conditions
+from raybt.plan.model_facts import resolve_model
 from raybt.plan.sites import parse_canonical
 from tests.engine.reference import generate
 
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def demo_conditions():
     """What configs/demo.yaml does to the model, baseline first, as (site, factor) pairs."""
-    rows = plan_conditions(load_config(ROOT / "configs" / "demo.yaml"), n_layers=6)
+    rows = plan_conditions(load_config(ROOT / "configs" / "demo.yaml"), resolve_model(Model(name="raybt-toy")))
     interventions = dict.fromkeys(rows["intervention"].to_pylist())
     return [tuple((term.site, term.strength) for term in parse_canonical(text)) for text in interventions]
 

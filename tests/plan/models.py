@@ -33,7 +33,9 @@ def small_tokenizer(adds_bos: bool = True, chat_template: str | None = CHAT) -> 
 
 def model_folder(folder: Path, layers: int = 6, context: int = 512) -> Path:
     small_tokenizer().save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps({"num_hidden_layers": layers, "max_position_embeddings": context}))
+    (folder / "config.json").write_text(
+        json.dumps({"num_hidden_layers": layers, "num_attention_heads": 4, "max_position_embeddings": context})
+    )
     (folder / "model.safetensors").write_bytes(b"stand-in weights")
     return folder
 

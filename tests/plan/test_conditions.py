@@ -1,5 +1,7 @@
 """Conditions of each stage."""
 
+from types import SimpleNamespace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -7,9 +9,11 @@ from raybt.plan.conditions import condition_name, plan_conditions
 from raybt.store.schemas import CONDITIONS
 from tests.plan.models import small_config
 
+SIX = SimpleNamespace(n_layers=6, n_heads=4)
+
 
 def test_each_stage_has_its_baseline_first(tmp_path):
-    table = plan_conditions(small_config(tmp_path), 6)
+    table = plan_conditions(small_config(tmp_path), SIX)
     assert table["condition"].to_pylist() == ["baseline", "late@0", "late@0.5", "first@0", "first@0.5"]
     assert table["sites"].to_pylist()[:2] == [[], ["mlp.4", "mlp.5"]]
     assert table["intervention"].to_pylist()[:2] == ["[]", '[["mlp.4","scale",0.0],["mlp.5","scale",0.0]]']
@@ -17,7 +21,7 @@ def test_each_stage_has_its_baseline_first(tmp_path):
 
 
 def test_without_grids_there_is_the_baseline_alone(tmp_path):
-    table = plan_conditions(small_config(tmp_path, interventions={}), 6)
+    table = plan_conditions(small_config(tmp_path, interventions={}), SIX)
     assert table.select(["stage", "condition", "scale"]).to_pylist() == [
         {"stage": "baseline", "condition": "baseline", "scale": 1.0}
     ]

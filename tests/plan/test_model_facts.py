@@ -35,8 +35,11 @@ def test_the_shipped_model_is_read():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"n_layer": 5, "n_positions": 99},
-        {"text_config": {"num_hidden_layers": 5, "max_position_embeddings": 99}, "model_type": "sees"},
+        {"n_layer": 5, "n_head": 12, "n_positions": 99},
+        {
+            "text_config": {"num_hidden_layers": 5, "num_attention_heads": 2, "max_position_embeddings": 99},
+            "model_type": "sees",
+        },
     ],
 )
 def test_depth_and_context_go_by_several_names(tmp_path, settings):

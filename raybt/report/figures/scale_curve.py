@@ -47,13 +47,19 @@ def draw(results: Results) -> list[Drawing]:
 
 
 def _curves(rows: list[TableRow]) -> list[Curve]:
-    treated = pd.DataFrame([row for row in rows if not is_baseline(row) and not is_missing(row["scale"])])
+    treated = pd.DataFrame([row for row in rows if _is_scaled(row)])
     baselines = {row["variant"]: row for row in rows if is_baseline(row)}
     found = (
         Curve(subset, variant, _by_scale(points, baselines.get(variant)))
         for (subset, variant), points in groups(treated, "subset", "variant")
     )
     return [curve for curve in found if len({row["scale"] for row in curve.rows}) >= FEWEST_SCALES]
+
+
+def _is_scaled(row: TableRow) -> bool:
+    """Strengths of other operations are on no common axis with factors, at which 1 is no change."""
+    scaled = row.get("operation") in (None, "scale") or is_missing(row["operation"])
+    return scaled and not is_baseline(row) and not is_missing(row["scale"])
 
 
 def _by_scale(points: list[TableRow], baseline: TableRow | None) -> list[TableRow]:
