@@ -245,8 +245,9 @@ class Replicas(Section):
     """GPUs of each replica; null takes 1 where the cluster has GPUs, else 0."""
     cpus: float = Field(default=1, gt=0)
     """CPU cores of each replica, and its torch threads on the CPU."""
-    slots: int = Field(default=64, ge=16)
-    """Rows decoded side by side in a replica; 16 or more keep a row's logits independent of its neighbours."""
+    slots: int | None = Field(default=None, ge=16)
+    """Rows decoded side by side in a replica; 16 or more keep a row's logits independent of its neighbours. null takes
+    64 on the CPU, and on a GPU as many as its free memory holds, up to 512."""
 
 
 class Config(Section):

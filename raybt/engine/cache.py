@@ -1,5 +1,6 @@
 """Keys and values: one store for all slots, and prompts prefilled once for all their rows."""
 
+import warnings
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from raybt.engine.anatomy import Anatomy
 from raybt.engine.hooks import Hooks
 from raybt.engine.noise import integers
 from raybt.engine.request import Request
+
+warnings.filterwarnings(
+    "ignore", "`past_key_values` is deprecated", FutureWarning
+)  # 5.24 renames it; 5.0 to 5.23 need it
 
 GRAIN = 16
 """Attended lengths are multiples of this: other lengths make a row's logits depend on its neighbours' lengths."""

@@ -2,7 +2,51 @@
 
 import torch
 
+from raybt.engine.anatomy import Anatomy
+from raybt.engine.cache import GRAIN, rounded
+from raybt.errors import UserError
+
+ON_CPU = 64
+MOST = 512  # more slots than this gain little: the weights are read once a step for all of them
+KEPT_FREE = 0.15
+"""Share of the free memory that is left to the forward pass, prefills and the allocator."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: torch has a type for it on a GPU, and only a text on the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def bytes_per_slot(anatomy: Anatomy, length: int) -> int:
+    """What a slot of this length takes: keys and values, logits and their fp32 copies, tokens."""
+    config, size = anatomy.model.config.get_text_config(), anatomy.model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    keys_and_values = 2 * anatomy.n_layers * heads * anatomy.head_width * rounded(length) * size
+    return keys_and_values + anatomy.vocabulary * (size + 3 * 4) + 3 * 8 * rounded(length)
+
+
+def fit_slots(anatomy: Anatomy, length: int, asked: int | None = None, free: int | None = None) -> int:
+    """Slots to decode with: those asked for, or as many as fit; 64 on the CPU.
+
+    Args:
+        length: longest row, prompt and new tokens together.
+        free: bytes of device memory; None asks the device, and on the CPU does not limit.
+
+    Raises:
+        UserError: fewer than 16 fit, or fewer than were asked for.
+    """
+    each = bytes_per_slot(anatomy, length)
+    if free is None and anatomy.device.type == "cuda":
+        free = torch.cuda.mem_get_info(anatomy.device)[0]
+    if free is None:
+        return asked or ON_CPU
+    fitting = int(free * (1 - KEPT_FREE)) // each // GRAIN * GRAIN
+    if fitting < (asked or GRAIN):
+        shorter = int(length * free * (1 - KEPT_FREE) / each / GRAIN) // GRAIN * GRAIN
+        raise UserError(
+            f"{asked or GRAIN} slots of {length} tokens must fit into the memory that the model leaves free",
+            f"they need {(asked or GRAIN) * each / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free, of which "
+            f"{KEPT_FREE:.0%} are kept for the step",
+            f"set replicas.slots to {fitting}" if fitting else f"shorten rows to {max(shorter, 1)} tokens, 16 slots",
+        )
+    return asked or min(fitting, MOST)

@@ -16,10 +16,17 @@ class Desk:
         decoder: an engine decoder; only the desk's thread touches it.
         report: called now and then with (rows, tokens, failed) since the last call.
         died: called with the exception if the decoder breaks; does not return to the blocks.
+        note: called with what the run's manifest should say, such as that memory ran out.
     """
 
-    def __init__(self, decoder: Any, report: Callable[[int, int, int], None], died: Callable[[BaseException], None]):
-        self.decoder, self.report, self.died = decoder, report, died
+    def __init__(
+        self,
+        decoder: Any,
+        report: Callable[[int, int, int], None],
+        died: Callable[[BaseException], None],
+        note: Callable[[str], None] = lambda text: None,
+    ):
+        self.decoder, self.report, self.died, self.note = decoder, report, died, note
         self.inbox: SimpleQueue = SimpleQueue()
         self.outboxes: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Queue]] = {}
         self.counts = [0, 0, 0]
@@ -37,6 +44,8 @@ class Desk:
                 self._take(block=not self.decoder.busy)
                 for done in self.decoder.step():
                     self._give(done)
+                while self.decoder.notes:
+                    self.note(self.decoder.notes.pop(0))
                 if not self.decoder.busy or self.decoder.steps % 32 == 0:
                     self._report()
         except BaseException as error:  # the engine's death ends the replica, whatever it was

@@ -11,6 +11,7 @@ from raybt import config
 BLOCKS_PER_REPLICA = 8
 """Blocks to aim for per replica: enough to share the work evenly, few enough to keep each at seconds of work."""
 SMALLEST_BLOCK = 16
+USUAL_SLOTS = 128  # to cut by, where each replica finds its own number
 IN_FLIGHT = 4
 """Blocks a replica holds at once, so that its slots stay full while one block's last rows end."""
 
@@ -41,7 +42,7 @@ class Job:
     revision: str | None
     fingerprint: str
     sampling: config.Sampling
-    slots: int
+    slots: int | None
     threads: int
     length: int
     token: tuple[str, str]
@@ -49,7 +50,7 @@ class Job:
     sites_of: dict[str, str] = field(default_factory=dict)
 
 
-def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table]:
+def cut(work: pa.Table, replicas: int, slots: int | None, prefix: str) -> list[pa.Table]:
     """Cut rows, already prompt-major, into blocks of one Arrow row each.
 
     One row a block, so that Ray Data neither splits nor joins them.
@@ -59,7 +60,7 @@ def cut(work: pa.Table, replicas: int, slots: int, prefix: str) -> list[pa.Table
         prefix: names this wave's blocks apart from every other's.
     """
     even = -(-work.num_rows // (replicas * BLOCKS_PER_REPLICA))
-    size = max(SMALLEST_BLOCK, min(even, 4 * slots))
+    size = max(SMALLEST_BLOCK, min(even, 4 * (slots or USUAL_SLOTS)))
     starts = range(0, work.num_rows, size)
     return [_block(f"{prefix}-{i:05d}", work.slice(start, size)) for i, start in enumerate(starts)]
 

@@ -106,7 +106,7 @@ class Replica:
         self._prove_shared_storage()
         self.prompts = self._read_prompts()
         decoder = self._load()
-        self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die)
+        self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die, self._note)
         ray.get(self.board.join.remote(self.name, self.numerics, ray.get_runtime_context().current_actor))
 
     def _prove_shared_storage(self) -> None:
@@ -132,14 +132,16 @@ class Replica:
     def _load(self):
         from raybt.engine.decode import Decoder
         from raybt.engine.load import numerics_class
+        from raybt.engine.memory import fit_slots
         from raybt.engine.request import Sampling
 
         job = self.job
         anatomy = load_anatomy(job)
-        self.numerics = numerics_class(anatomy, job.slots)
+        slots = fit_slots(anatomy, job.length, job.slots)
+        self.numerics = numerics_class(anatomy, slots)
         rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
-        return Decoder(anatomy, sampling, job.slots, job.length, self._bank(anatomy), job.triggers)
+        return Decoder(anatomy, sampling, slots, job.length, self._bank(anatomy), job.triggers)
 
     def _bank(self, anatomy):
         import torch
@@ -150,6 +152,9 @@ class Replica:
         kept = load(self.folder.read(BANK)) if self.folder.exists(BANK) else {}
         check_widths(anatomy, self.job.sites_of, {name: vector.shape[-1] for name, vector in kept.items()})
         return Bank({name: torch.from_numpy(vector) for name, vector in kept.items()}, anatomy.device)
+
+    def _note(self, text: str) -> None:
+        self.board.note.remote(f"replica {self.name}: {text}")
 
     def _die(self, error: BaseException) -> None:
         """The engine broke: say why, then end the process, so that Ray starts another a finite number of times."""
