@@ -13,7 +13,7 @@ at 128, whoever writes it. D runs all rows, its tail counted; the others run see
 import json
 import random
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
+from rivals import Measured, Row, batched, continuous, invokes, one_by_one
 
-from jobs.rivals import Measured, Row, batched, continuous, invokes, one_by_one
 from raybt.engine.anatomy import dissect
 from raybt.engine.decode import Decoder
 from raybt.engine.request import Request, Sampling, scaled
@@ -98,7 +98,7 @@ class Clock:
     """CPU seconds by part of the decoder; parts within parts are subtracted by the caller."""
 
     def __init__(self):
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def watch(self, owner: Any, method: str, part: str) -> None:
         stock = getattr(owner, method)

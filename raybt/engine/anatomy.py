@@ -140,3 +140,8 @@ def _projection(block: nn.Module) -> nn.Module:
 
 def _child(block: nn.Module, names: tuple[str, ...]) -> nn.Module:
     return next(getattr(block, name) for name in names if hasattr(block, name))
+
+
+def split(anatomy: Anatomy) -> bool:
+    """Whether the model's parts lie on several devices, in memory or on disk (accelerate's device map)."""
+    return len(set(getattr(anatomy.model, "hf_device_map", {}).values())) > 1

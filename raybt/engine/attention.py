@@ -10,6 +10,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from raybt.engine.kernels import HAVE_TRITON
+
 NAME = "raybt"  # what the decode step sets in the place of "sdpa"
 
 
@@ -24,7 +26,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Scaled dot product attention, with the query heads that share a key head folded into the query's length.
 
-    So keys and values are read once for all heads of a group, not once a head.
+    So keys and values are read once for all heads of a group, not once a head. On a GPU a kernel also reads no more of
+    them than each slot's own.
 
     Args:
         query: [slots, heads, 1, dim].
@@ -34,6 +37,12 @@ def attend(
     Returns:
         [slots, 1, heads, dim], and no weights.
     """
+    if query.is_cuda and query.shape[2] == 1 and STANDING and HAVE_TRITON:
+        from raybt.engine.kernels.attend import attend_slots, fits
+
+        if fits(query, key):
+            reads = {name: kwargs.get(name) for name in ("softcap", "sliding_window")}
+            return attend_slots(query, key, value, STANDING[-1], scaling, **reads), None
     if query.shape[2] != 1 or key.shape[1] == query.shape[1]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     slots, heads, _, dim = query.shape
@@ -46,8 +55,11 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
+STANDING: list[Tensor] = []  # [slots] where each slot stands, for the kernel: transformers passes it no such thing
+
+
 @contextmanager
-def decoding(model: Any) -> Iterator[None]:
+def decoding(model: Any, positions: Tensor) -> Iterator[None]:
     """The model's attention is `attend` within this block, where it was sdpa; prefill keeps the stock one."""
     config = model.config
     stock = config._attn_implementation
@@ -55,9 +67,11 @@ def decoding(model: Any) -> Iterator[None]:
         yield
         return
     config._attn_implementation = NAME
+    STANDING.append(positions)
     try:
         yield
     finally:
+        STANDING.pop()
         config._attn_implementation = stock
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from raybt.engine.anatomy import Anatomy
+from raybt.engine.anatomy import Anatomy, split
 from raybt.engine.attention import decoding, slot_masks
 from raybt.engine.bank import Bank
 from raybt.engine.cache import GRAIN, Prefixes, SlotCache, prefill, rounded
+from raybt.engine.graph import Graphs
 from raybt.engine.hooks import Hooks
+from raybt.engine.kernels import HAVE_TRITON
 from raybt.engine.memory import is_out_of_memory
 from raybt.engine.noise import Race, integers
 from raybt.engine.receipts import Triggers, receipt_error
@@ -21,6 +23,7 @@ from raybt.engine.slots import Slots
 
 LOOK_EVERY = 8
 """Steps between two looks at the finished flags on a GPU, where each look waits for the device."""
+WINDOW_GRAIN = 256
 
 
 class Decoder:
@@ -54,6 +57,7 @@ class Decoder:
         self.notes: list[str] = []
         self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
         self.steps = self.row_steps = self.slot_steps = 0
+        self.fused = anatomy.device.type == "cuda" and HAVE_TRITON
         self.allocate(slots)
 
     @torch.inference_mode()
@@ -64,8 +68,9 @@ class Decoder:
         self.prefixes = Prefixes(anatomy, self.hooks)
         self.cache = SlotCache(prefill(anatomy, (0,)), slots, self.length)
         self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, anatomy.device, self.triggers)
-        self.race = Race(slots, anatomy.vocabulary)
+        self.race = Race(0 if self.fused else slots, anatomy.vocabulary)
         self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=anatomy.device)
+        self.graphs = Graphs(anatomy.device if self.fused and not split(anatomy) else torch.device("cpu"))
         self.requests: list[Request | None] = [None] * slots
         self.started = [0.0] * slots
 
@@ -90,7 +95,8 @@ class Decoder:
         try:
             refused += self.refill()
             if any(self.requests):
-                self.advance()
+                self.cache.window = self.window()
+                self.graphs.run(self.captured_by(), self.advance)
         except RuntimeError as error:
             if not is_out_of_memory(error) or len(self.requests) < 2 * GRAIN:
                 raise
@@ -104,12 +110,22 @@ class Decoder:
         tokens, usable = self.choose(logits)
         self.slots.record(tokens, usable)
 
+    def window(self) -> int:
+        """Positions attended to at this step; on a GPU coarser, since each length is a graph of its own."""
+        grain = WINDOW_GRAIN if self.fused else GRAIN
+        return min(-(-self.slots.window() // grain) * grain, self.cache.capacity)
+
+    def captured_by(self) -> tuple:
+        """All that a step depends on beside what lies in buffers on the device."""
+        hooks, slots = self.hooks, self.slots
+        state = frozenset(hooks.used), frozenset(hooks.directed), hooks.resampling, slots.forcing, slots.watching
+        return (self.cache.window, *state)
+
     def forward(self) -> Tensor:
         """Logits of every slot's next token, [slots, vocabulary]."""
         self.hooks.arm(self.slots.gate(), self.drawn())
         self.cache.positions = self.slots.positions
-        self.cache.window = min(self.slots.window(), self.cache.capacity)
-        with self.hooks.on(), decoding(self.anatomy.model):
+        with self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
             output = self.anatomy.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],
@@ -125,6 +141,10 @@ class Decoder:
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [slots], and whether the logits were usable [slots]."""
+        if self.fused and not self.sampling.greedy:
+            from raybt.engine.kernels.sample import sample
+
+            return sample(logits, self.sampling, self.slots.stream, self.slots.steps)
         noise = None if self.sampling.greedy else self.race.take().to(logits.device)
         return choose(logits, self.sampling, noise)
 
@@ -167,7 +187,8 @@ class Decoder:
         if prefix.store is not None:
             self.cache.fill(slot, prefix.store)
         self.hooks.assign(slot, request.active, prefix.touched)
-        self.race.start(slot, request.stream)
+        if not self.fused:
+            self.race.start(slot, request.stream)
         if any(term.operation == "resample" for term in request.active):
             self.draws[slot] = torch.from_numpy(integers(request.stream, self.cache.capacity)).to(self.draws.device)
 
@@ -192,7 +213,8 @@ class Decoder:
         request = self.requests[slot]
         assert request is not None
         self.requests[slot] = None
-        self.race.free(slot)
+        if not self.fused:
+            self.race.free(slot)
         seconds = time.perf_counter() - self.started[slot]
         if not usable:
             self.cache.clear(slot)
@@ -209,7 +231,7 @@ class Decoder:
         self.notes.append(f"out of memory with {len(self.requests)} slots; went on with {slots}")
         self.queue.extendleft(reversed([request for request in self.requests if request is not None]))
         self.close()
-        del self.cache, self.prefixes, self.slots, self.race, self.draws
+        del self.cache, self.prefixes, self.slots, self.race, self.draws, self.graphs
         if self.anatomy.device.type == "cuda":
             torch.cuda.empty_cache()
         self.allocate(slots)

@@ -8,6 +8,7 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
+from raybt.engine.graph import Graphs
 from raybt.engine.receipts import Triggers
 from raybt.engine.request import Request, Sampling
 
@@ -18,6 +19,7 @@ class Recorder(Decoder):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.seen: dict[str, list[Tensor]] = {}
+        self.graphs = Graphs(torch.device("cpu"))  # a replayed graph would record nothing
 
     def forward(self) -> Tensor:
         logits = super().forward()

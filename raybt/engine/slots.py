@@ -85,7 +85,8 @@ class Slots:
         self.positions += running
         if self.watching:
             self._match(tokens, running)
-        self.running &= ~torch.isin(tokens, self.eos) & (self.steps < self.limits) & usable
+        ended = (tokens[:, None] == self.eos).any(-1)
+        self.running &= ~ended & (self.steps < self.limits) & usable
 
     def _match(self, tokens: Tensor, running: Tensor) -> None:
         """Note the step at which a row will read the last token of a trigger."""

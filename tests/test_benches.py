@@ -1,0 +1,63 @@
+"""The benchmarks run, and write the numbers that they promise; how large these are is no test's business."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def bench(name, *options):
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py"), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    def run(name, *options):
+        ran = bench(name, *options, "--json", str(tmp_path / "out.json"))
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        return json.loads((tmp_path / "out.json").read_text())
+
+    return run
+
+
+def test_engine(numbers):
+    toy = numbers("bench_engine", "--models", "toy", "--rows", "64")["models"]["toy"]
+    assert set(toy["ratio"]) == {"A", "B", "C", "E", "E_even"} and all(toy["ratio"][way] > 0 for way in "ABC")
+    assert 0.3 < toy["occupancy"] <= 1
+    assert set(toy["share"]) == {"forward", "hooks", "sampling", "prefill", "refill", "host"}
+    whole = sum(share for part, share in toy["share"].items() if part != "hooks")
+    assert whole == pytest.approx(1) and 0 < toy["share"]["hooks"] < toy["share"]["forward"]
+
+
+def test_scan(numbers):
+    found = numbers("bench_scan", "--layers", "3", "--tokens", "96", "--timed-sites", "2")
+    assert found["ratio_one_event"] > 0 and found["ratio_eight_events"] > found["ratio_one_event"]
+    assert found["max_abs_diff"] < 1e-4 and found["noise_floor"] < 1e-4
+
+
+def test_gpu_path_on_the_cpu(numbers):
+    found = numbers("bench_gpu", "--device", "cpu", "--quick")
+    assert {(row["slots"], row["sites"]) for row in found["steps"]} == {
+        (s, k) for s in (16, 32) for k in ("none", "one", "all")
+    }
+    assert all(row["tokens_per_second"] > 0 and 0 < row["share_of_floor"] < 1 for row in found["steps"])
+
+
+def test_without_a_gpu_it_says_so_in_one_line():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    ran = bench("bench_gpu")
+    assert ran.returncode == 2 and "needs a CUDA GPU" in ran.stdout and "Traceback" not in ran.stderr
+
+
+def test_the_gpu_benchmark_needs_neither_ray_nor_datasets():
+    program = "import sys; sys.path.insert(0, 'jobs'); import bench_gpu; print({'ray', 'datasets'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert ran.stdout.strip() == "set()", ran.stderr[-500:]
