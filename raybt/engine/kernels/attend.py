@@ -70,9 +70,11 @@ def attend_slots(
     slots, heads, _, dim = query.shape
     group = heads // keys.shape[1]
     out = torch.empty(slots, 1, heads, dim, dtype=query.dtype, device=query.device)
+    scale = float(dim**-0.5 if scaling is None else scaling)
+    strides = (*query.stride()[:2], *keys.stride()[:3], *values.stride()[:3])
     _attend[(slots, keys.shape[1])](
-        query, keys, values, positions, out, float(dim**-0.5 if scaling is None else scaling), float(softcap or 0.0),
-        sliding_window or keys.shape[2], *query.stride()[:2], *keys.stride()[:3], *values.stride()[:3], group, HEADS=heads, DIM=dim, ROWS=ROWS, BLOCK=BLOCK,
+        query, keys, values, positions, out, scale, float(softcap or 0.0), sliding_window or keys.shape[2],
+        *strides, group, HEADS=heads, DIM=dim, ROWS=ROWS, BLOCK=BLOCK,
     )  # fmt: skip
     return out
 
