@@ -16,8 +16,8 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-
 from rivals import Row, batched, one_by_one
+
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.decode import Decoder
 from raybt.engine.graph import Graphs

@@ -36,6 +36,9 @@ class Model(Section):
     attention: Literal["sdpa", "eager"] = "sdpa"
     """Attention implementation in transformers."""
     trust_remote_code: bool = False
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    """How accelerate spreads a model that is larger than one GPU over a replica's GPUs (`replicas.gpus` above 1),
+    memory and disk; null keeps it on one device. `device` is then not read."""
 
 
 class Fields(Section):

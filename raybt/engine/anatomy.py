@@ -64,7 +64,8 @@ class Anatomy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        """Where inputs go and logits come from; parameters that lie on disk have no device of their own."""
+        return next(p.device for p in self.model.parameters() if p.device.type != "meta")
 
     @property
     def head_width(self) -> int:

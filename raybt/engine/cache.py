@@ -36,6 +36,7 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, store: Tensor, owner: "SlotCache"):
         super().__init__()
+        self.store = store
         self.slot_keys, self.slot_values = store[0], store[1]  # [slots, length, kv heads, dim]
         self.owner = owner
         self.is_initialized = True
@@ -45,7 +46,8 @@ class SlotLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
-        where = (self.owner.slot_index, self.owner.positions)
+        here = self.slot_keys.device  # a model on several devices has each layer's store beside the layer
+        where = (self.owner.slot_index.to(here), self.owner.positions.to(here))
         self.slot_keys[where] = key_states[:, :, 0]
         self.slot_values[where] = value_states[:, :, 0]
         window = self.owner.window
@@ -62,34 +64,41 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """The keys and values of every slot in one tensor, so that a refill is one copy.
+    """The keys and values of every slot.
 
     Attributes:
-        store: [layers, 2, slots, length, kv heads, dim].
+        stores: for each layer [2, slots, length, kv heads, dim], on the layer's own device.
         positions: [slots] where each slot writes its next token.
         window: attended length of this step, a multiple of 16 that covers every live slot.
     """
 
-    def __init__(self, prefix: Tensor, slots: int, length: int):
-        layers, _, _, heads, dim = prefix.shape
-        shape = (layers, 2, slots, rounded(length), heads, dim)
-        self.store = torch.zeros(shape, dtype=prefix.dtype, device=prefix.device)
-        self.positions = torch.zeros(slots, dtype=torch.long, device=prefix.device)
-        self.slot_index = torch.arange(slots, device=prefix.device)
+    def __init__(self, anatomy: Anatomy, slots: int, length: int):
+        layers = prefilled(anatomy, (0,))
+        _, _, heads, dim = layers[0].shape
+        shape, device = (2, slots, rounded(length), heads, dim), anatomy.device
+        if len({layer.device for layer in layers}) == 1:
+            stores = list(torch.zeros((len(layers), *shape), dtype=layers[0].dtype, device=layers[0].device))
+        else:
+            stores = [torch.zeros(shape, dtype=layer.dtype, device=layer.device) for layer in layers]
+        self.stores = stores
+        self.positions = torch.zeros(slots, dtype=torch.long, device=device)
+        self.slot_index = torch.arange(slots, device=device)
         self.window = GRAIN
-        super().__init__(layers=[SlotLayer(layer, self) for layer in self.store])
+        super().__init__(layers=[SlotLayer(store, self) for store in stores])
 
     @property
     def capacity(self) -> int:
-        return self.store.shape[3]
+        return self.stores[0].shape[2]
 
-    def fill(self, slot: int, prefix: Tensor) -> None:
-        """Copy a prefilled prompt ([layers, 2, tokens, kv heads, dim]) into a slot."""
-        self.store[:, :, slot, : prefix.shape[2]] = prefix
+    def fill(self, slot: int, prefix: list[Tensor]) -> None:
+        """Copy a prefilled prompt (for each layer [2, tokens, kv heads, dim]) into a slot."""
+        for store, layer in zip(self.stores, prefix, strict=True):
+            store[:, slot, : layer.shape[1]] = layer
 
     def clear(self, slot: int) -> None:
         """Forget a slot whose values went NaN: a masked NaN still spoils the sum over values."""
-        self.store[:, :, slot] = 0
+        for store in self.stores:
+            store[:, slot] = 0
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,11 @@ class Prefix:
     """A prefilled prompt.
 
     Args:
-        store: [layers, 2, tokens, kv heads, dim] of all prompt tokens but the last; None for a prompt of one token.
+        store: for each layer [2, tokens, kv heads, dim] of all prompt tokens but the last; None for one of one token.
         touched: [sites] positions at which each hook changed its output; None where none did.
     """
 
-    store: Tensor | None
+    store: list[Tensor] | None
     touched: Tensor | None = None
 
 
@@ -137,10 +146,10 @@ class Prefixes:
         if not tokens:
             return Prefix(None)
         if not request.touches_prompt:
-            return Prefix(prefill(self.anatomy, tokens))
+            return Prefix(prefilled(self.anatomy, tokens))
         draws = torch.from_numpy(integers(request.stream, len(tokens))).to(self.anatomy.device)
         with self.hooks.over_prompt(request.active, len(tokens), draws) as live:
-            store = prefill(self.anatomy, tokens, whole=True)
+            store = prefilled(self.anatomy, tokens, whole=True)
         return Prefix(store, live.touched.sum(1, dtype=torch.int32))
 
 
@@ -162,8 +171,8 @@ class _PrefillCache(DynamicCache):
         return found
 
 
-def prefill(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> Tensor:
-    """Keys and values of `tokens`, [layers, 2, tokens, kv heads, dim].
+def prefilled(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> list[Tensor]:
+    """Keys and values of `tokens`, for each layer [2, tokens, kv heads, dim] on the layer's device.
 
     Args:
         whole: run the pass to its end, so that the last layer's hooks act too.
@@ -173,5 +182,5 @@ def prefill(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> T
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
     with suppress(_Enough):
         anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    layers = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]  # [2, kv heads, tokens, dim]
-    return torch.stack(layers).transpose(2, 3).contiguous()
+    pairs = (torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers)  # [2, kv heads, tokens, dim]
+    return [pair.transpose(1, 2).contiguous() for pair in pairs]

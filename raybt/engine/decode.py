@@ -10,7 +10,7 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy, split
 from raybt.engine.attention import decoding, slot_masks
 from raybt.engine.bank import Bank
-from raybt.engine.cache import GRAIN, Prefixes, SlotCache, prefill, rounded
+from raybt.engine.cache import GRAIN, Prefixes, SlotCache, rounded
 from raybt.engine.graph import Graphs
 from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import HAVE_TRITON
@@ -66,7 +66,7 @@ class Decoder:
         anatomy = self.anatomy
         self.hooks = Hooks(anatomy, slots, self.bank)
         self.prefixes = Prefixes(anatomy, self.hooks)
-        self.cache = SlotCache(prefill(anatomy, (0,)), slots, self.length)
+        self.cache = SlotCache(anatomy, slots, self.length)
         self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, anatomy.device, self.triggers)
         self.race = Race(0 if self.fused else slots, anatomy.vocabulary)
         self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=anatomy.device)

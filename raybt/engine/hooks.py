@@ -85,14 +85,14 @@ class Hooks:
         """x: [slots, 1, width] in decoding, [1, positions, width] in prefill, or without the axis of length 1."""
         rows = self.rows[point.name]
         parts = x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
-        gain = live.gain[rows].T[..., None]  # [places, heads, 1]
+        gain = live.gain[rows].T[..., None].to(x.device)  # [places, heads, 1]
         y = parts.float() * gain
         changed = live.gain[rows] != 1
         if point.name in self.directed:
             push, pull = live.push[rows], live.pull[rows]  # [heads, places]
-            v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]]  # [places, heads, part]
+            v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]].to(x.device)  # [places, heads, part]
             along = (parts.float() * v).sum(-1, keepdim=True)
-            y = y + (push.T[..., None] + pull.T[..., None] * along) * v
+            y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
             changed = changed | (push != 0) | (pull != 0)
         live.touched[rows] += changed
         return y.to(x.dtype).reshape(x.shape)

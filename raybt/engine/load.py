@@ -1,6 +1,8 @@
 """A model from a folder or the hub, ready to decode, its wiring proved."""
 
+import atexit
 import platform
+import tempfile
 from typing import Any
 
 import torch
@@ -32,8 +34,13 @@ def load_model(
     device: str = "auto",
     attention: str = "sdpa",
     trust_remote_code: bool = False,
+    device_map: str | dict[str, Any] | None = None,
 ) -> Anatomy:
     """Load a causal language model, find its sites, and prove that each is wired to the logits.
+
+    Args:
+        device_map: accelerate's placement of a model that one device does not hold: `auto`, or module -> device; what
+            goes to `disk` is kept in a temporary folder for as long as the process lives.
 
     Raises:
         UserError: the model can't be loaded, its architecture is unknown, or a site changes nothing.
@@ -46,14 +53,25 @@ def load_model(
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             trust_remote_code=trust_remote_code,
+            **placement(device_map),
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(
             "the model must load with transformers", f"{path} ({_first_line(error)})", "check model.name and revision"
         ) from error
-    anatomy = dissect(model.to(pick_device(device)).eval().requires_grad_(False))
+    model = model if device_map else model.to(pick_device(device))
+    anatomy = dissect(model.eval().requires_grad_(False))
     prove_wiring(anatomy)
     return anatomy
+
+
+def placement(device_map: str | dict[str, Any] | None) -> dict[str, Any]:
+    """What `from_pretrained` is told of a model on several devices."""
+    if device_map is None:
+        return {}
+    folder = tempfile.TemporaryDirectory(prefix="raybt-offload-")
+    atexit.register(folder.cleanup)
+    return {"device_map": device_map, "offload_folder": folder.name}
 
 
 def _first_line(error: Exception) -> str:

@@ -59,6 +59,7 @@ def load_anatomy(job: Job):
         device=job.model.device,
         attention=job.model.attention,
         trust_remote_code=job.model.trust_remote_code,
+        device_map=job.model.device_map,
     )
 
 

@@ -24,7 +24,8 @@ def test_slots_fill_the_free_memory_and_are_multiples_of_16(toy):
 def test_a_slot_takes_what_the_decoder_allocates_for_it(toy):
     decoder = Decoder(toy, Sampling(), 64, 256)
     decoder.close()
-    assert decoder.cache.store.nbytes / 64 <= bytes_per_slot(toy, 256) <= 1.3 * decoder.cache.store.nbytes / 64
+    stored = sum(store.nbytes for store in decoder.cache.stores) / 64
+    assert stored <= bytes_per_slot(toy, 256) <= 1.3 * stored
 
 
 @pytest.mark.parametrize(("asked", "fix"), [(None, "shorten rows to"), (64, "set replicas.slots to 16")])

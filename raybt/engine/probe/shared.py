@@ -16,7 +16,7 @@ from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.attention import slot_masks
-from raybt.engine.cache import prefill
+from raybt.engine.cache import prefilled
 
 NAME = "raybt_shared"
 
@@ -51,14 +51,13 @@ class Text(Cache):
 
     Attributes:
         tokens: the text.
-        store: [layers, 2, tokens, kv heads, dim].
     """
 
     @torch.inference_mode()
     def __init__(self, anatomy: Anatomy, tokens: tuple[int, ...]):
         self.anatomy, self.tokens = anatomy, tokens
-        self.store = prefill(anatomy, tokens).transpose(2, 3).contiguous()  # [layers, 2, kv heads, tokens, dim]
-        super().__init__(layers=[TextLayer(layer[0], layer[1]) for layer in self.store])
+        stores = [layer.transpose(1, 2).contiguous() for layer in prefilled(anatomy, tokens)]
+        super().__init__(layers=[TextLayer(store[0], store[1]) for store in stores])  # [kv heads, tokens, dim] each
 
     @torch.inference_mode()
     def read(self, positions: Tensor) -> Tensor:
