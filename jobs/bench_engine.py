@@ -14,6 +14,7 @@ import json
 import random
 import time
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,7 @@ def agree(model: Any, rows: list[Row]) -> str:
 
 
 def nnsight_of(model: Any, batch: list[list[Row]], temperature: float) -> Measured | None:
-    try:
-        import nnsight  # noqa: F401
-    except ImportError:
+    if find_spec("nnsight") is None:
         return None
     from transformers import AutoTokenizer
 

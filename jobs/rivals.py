@@ -145,7 +145,7 @@ def invokes(
     """E: nnsight, one batch whose conditions are invokes; each group of `batch` holds the rows of one condition."""
     import warnings
 
-    from nnsight import TransformersModel
+    from nnsight import TransformersModel  # pyright: ignore[reportMissingImports]  # an extra, not in dev
 
     length = max(row.length for rows in batch for row in rows)
     wrapped = TransformersModel(model, tokenizer=tokenizer, task="text-generation")
