@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Tag, ValidationError
 
 from raybt.config import SHIPPED, Config
 from raybt.errors import UserError
@@ -40,7 +41,7 @@ def schema_json() -> str:
 
 def dump_yaml(config: Config) -> str:
     """The whole config, defaults included; `load_config` of it gives an equal config."""
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", by_alias=True)
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -162,9 +163,12 @@ def _explain(problem: Any) -> tuple[str, str, str]:
     where, value = _dotted(location) or "the config", _short(problem["input"])
     if problem["type"] == "extra_forbidden":
         return _explain_unknown(location)
+    if problem["type"].startswith("union_tag"):
+        tags = problem["ctx"].get("expected_tags") or "lens, scan, continuation or search"
+        return f"{where}.kind is one of {tags}", value, f"set {where}.kind"
     if problem["type"] == "missing":
         return f"{where} must be given", "nothing", f"add {where} to the config, or --set {where}=..."
-    if problem["type"] == "value_error":  # raised in config.py, as "rule; fix"
+    if problem["type"] == "value_error":  # raised in raybt/config, as "rule; fix"
         rule, _, fix = str(problem["ctx"]["error"]).rpartition("; ")
         return f"{where}: {rule}" if location else rule, value, fix
     if problem["type"] == "string_pattern_mismatch":
@@ -186,16 +190,60 @@ def _explain_unknown(location: tuple[Any, ...]) -> tuple[str, str, str]:
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys of the section at `location`: fields of a model, through dicts of models."""
+    """Keys of the section at `location`, as a config writes them."""
     section: Any = Config
     for key in location:
-        fields = getattr(section, "model_fields", None)
-        section = fields[key].annotation if fields else get_args(section)[-1]
-    return list(section.model_fields)
+        section = _within(section, key)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _within(annotation: Any, key: Any) -> Any:
+    """The type at `key` in a value of this type; for a union, the member that `key` is the tag of."""
+    fields = getattr(annotation, "model_fields", None)
+    if fields:
+        return _bare(next(field.annotation for name, field in fields.items() if key in (name, field.alias)))
+    members = [member for member in _members(annotation) if key in (_tag(member), _kind(member))]
+    if members:
+        return _bare(members[0])
+    parts = get_args(annotation)
+    return _bare(parts[0] if get_origin(annotation) is tuple else parts[-1])
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+
+
+def _bare(annotation: Any) -> Any:
+    """Without `Annotated`."""
+    return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
+
+
+def _tag(member: Any) -> str | None:
+    marks = get_args(member)[1:] if get_origin(member) is Annotated else ()
+    return next((mark.tag for mark in marks if isinstance(mark, Tag)), None)
+
+
+def _kind(member: Any) -> str | None:
+    field = getattr(member, "model_fields", {}).get("kind")
+    return get_args(field.annotation)[0] if field else None
+
+
+def _untagged(location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A place in the config without the names of union members that pydantic puts between its keys."""
+    kept, section = [], Config
+    for key in location:
+        tags = {name for member in _members(section) for name in (_tag(member), _kind(member))}
+        if key not in tags:
+            kept.append(key)
+        try:
+            section = _within(section, key)
+        except (IndexError, StopIteration):  # below here are plain values
+            section = None
+    return tuple(kept)
 
 
 def _dotted(location: tuple[Any, ...]) -> str:
-    return ".".join(str(key) for key in location if key != "[key]")
+    return ".".join(str(key) for key in _untagged(location) if key != "[key]")
 
 
 def _short(value: Any, width: int = 80) -> str:

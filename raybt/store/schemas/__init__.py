@@ -16,6 +16,8 @@ PROMPTS = pa.schema([
 CONDITIONS = pa.schema([
     ("stage", pa.string()),
     ("condition", pa.string()),
+    ("role", pa.string()),
+    ("control_of", pa.string()),
     ("subset", pa.string()),
     ("operation", pa.string()),
     ("vectors", pa.string()),
@@ -86,6 +88,7 @@ GRADES = pa.schema([
     ("chance", pa.float64()),
     ("repetition", pa.float64()),
     ("compression", pa.float64()),
+    ("sentence_starts", pa.list_(pa.int32())),
 ])  # fmt: skip
 
 _INTERVAL_STEMS = ("onset_rate", "relaxed_rate", "accuracy_all", "accuracy_answered")
@@ -94,6 +97,8 @@ CONDITION_TABLE = pa.schema([
     ("stage", pa.string()),
     ("condition", pa.string()),
     ("variant", pa.string()),
+    ("role", pa.string()),
+    ("control_of", pa.string()),
     ("subset", pa.string()),
     ("operation", pa.string()),
     ("vectors", pa.string()),
