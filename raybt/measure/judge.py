@@ -8,7 +8,8 @@ import pyarrow as pa
 from raybt.config import Triggers
 from raybt.measure.coherence import compression, repetition
 from raybt.measure.grading import answer_value, grade
-from raybt.measure.onset import Onset, find_onsets
+from raybt.measure.onset import RELAXED, STRICT, Onset, find_onsets
+from raybt.measure.sentences import sentence_starts
 from raybt.measure.tokens import TokenText, decode
 from raybt.store.schemas import EVENTS, GRADES
 
@@ -44,7 +45,8 @@ def judge(
         tokenizer: a transformers `PreTrainedTokenizerFast`.
 
     Returns:
-        `EVENTS`, one row a trigger match, and `GRADES`, one row a completion, in the order of `completions`.
+        `EVENTS`, one row a match of a trigger or a watched word, and `GRADES`, one row a completion, in the order of
+        `completions`.
 
     Raises:
         ValueError: a completion whose key has no problem, or whose problem has no gold answer.
@@ -92,14 +94,15 @@ def _graded(row: dict, text: TokenText, gold: str) -> dict:
         "gold": gold,
         "repetition": repetition(row["token_ids"]),
         "compression": compression(text.text),
+        "sentence_starts": sentence_starts(text),
     }
 
 
 def _onset_columns(onsets: list[Onset]) -> dict:
     chosen = next((onset for onset in onsets if onset.is_onset), None)
     return {
-        "onset_strict": any(onset.tier == "strict" for onset in onsets),
-        "onset_relaxed": bool(onsets),
+        "onset_strict": any(onset.tier == STRICT for onset in onsets),
+        "onset_relaxed": any(onset.tier in (STRICT, RELAXED) for onset in onsets),
         "onset_phrase": chosen and chosen.phrase,
         "onset_char": chosen and chosen.char,
         "onset_token": chosen and chosen.token,

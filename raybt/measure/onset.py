@@ -9,13 +9,14 @@ from raybt.config import Triggers
 from raybt.measure.tokens import TokenText
 
 NO_TOKEN = -1  # the text came without its tokens
+STRICT, RELAXED, ALTERNATIVE = "strict", "relaxed", "alternative"  # tiers
 
 
 @dataclass(frozen=True)
 class Onset:
-    """One match of a trigger phrase."""
+    """One match of a trigger phrase, or of a word that is watched beside them."""
 
-    tier: str  # strict or relaxed
+    tier: str  # strict, relaxed or alternative
     phrase: str  # as the config lists it
     char: int
     end: int
@@ -32,16 +33,23 @@ def find_onsets(text: TokenText | str, triggers: Triggers) -> list[Onset]:
     - `earliest`: the earliest match; where several phrases start at one character, the longest.
     - `listed`: the earliest occurrence of the first phrase in the list that occurs at all (the rule of Mishra 2025).
 
-    A completion counts as relaxed if it has any match, as strict if it has a strict one.
+    A completion counts as strict if it has a strict match, as relaxed if it has a strict or a relaxed one. The tier
+    `alternative` holds words that are only watched: none is ever the onset.
     """
     plain = text if isinstance(text, str) else text.text
-    tiers = {"strict": triggers.strict, "relaxed": triggers.relaxed}
-    matches = [(tier, *match) for tier, phrases in tiers.items() for match in _matches(plain, phrases, triggers)]
+    matches = [
+        (tier, *match) for tier, phrases in tiers(triggers).items() for match in _matches(plain, phrases, triggers)
+    ]
     chosen = _choose(matches, triggers)
     return [
         Onset(tier, phrase, char, end, _token(text, char), (tier, char) == chosen)
         for tier, phrase, char, end in sorted(matches, key=lambda match: match[2])
     ]
+
+
+def tiers(triggers: Triggers) -> dict[str, tuple[str, ...]]:
+    """Tier -> its phrases, as the config lists them."""
+    return {STRICT: triggers.strict, RELAXED: triggers.relaxed, ALTERNATIVE: triggers.alternatives}
 
 
 def _matches(text: str, phrases: tuple[str, ...], triggers: Triggers) -> Iterator[tuple[str, int, int]]:
@@ -56,7 +64,7 @@ def _matches(text: str, phrases: tuple[str, ...], triggers: Triggers) -> Iterato
 
 
 def _choose(matches: list[tuple[str, str, int, int]], triggers: Triggers) -> tuple[str, int] | None:
-    for tier, phrases in (("strict", triggers.strict), ("relaxed", triggers.relaxed)):
+    for tier, phrases in ((STRICT, triggers.strict), (RELAXED, triggers.relaxed)):
         found = [(char, phrase) for name, phrase, char, _ in matches if name == tier]
         if found:
             rank = phrases.index if triggers.priority == "listed" else lambda phrase: 0

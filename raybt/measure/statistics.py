@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05  # all intervals are 95%
-_NO_SPREAD = 1e-12  # a standard error below this is rounding
+NO_SPREAD = 1e-12  # a standard error below this is rounding
 
 
 def wilson(k: float, n: float) -> tuple[float, float]:
@@ -70,10 +70,16 @@ def paired_difference(
     if count < 2:
         return mean, nan, nan, nan
     error = _standard_error(differences, codes)
-    if error < _NO_SPREAD:
-        return mean, nan, nan, 1.0 if abs(mean) < _NO_SPREAD else 2.0 ** (1 - count)
+    if error < NO_SPREAD:
+        return mean, nan, nan, 1.0 if abs(mean) < NO_SPREAD else 2.0 ** (1 - count)
     reach = float(t.ppf(1 - ALPHA / 2, count - 1)) * error
     return mean, mean - reach, mean + reach, float(2 * t.sf(abs(mean) / error, count - 1))
+
+
+def clustered_mean(values: Sequence[float] | np.ndarray, clusters: Sequence | np.ndarray) -> tuple[float, float, float]:
+    """Mean of any numbers with a cluster-robust t interval; degenerate as in `paired_difference`, nan for no values."""
+    mean, low, high, _ = paired_difference(np.zeros(len(values)), values, clusters)
+    return mean, low, high
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -11,8 +11,13 @@ from raybt.measure.collapse import Collapse
 from raybt.measure.statistics import ALPHA, clustered_rate, holm, paired_difference, wilson
 from raybt.store.schemas import CONDITION_TABLE, CONTRAST_TABLE
 
+CONTROLS = ("control", "direction")  # roles of conditions that a target is compared with
 FEWEST_PROBLEMS = 2  # below that nothing is known about the spread between problems
 PLACE = ["condition", "problem", "sample"]
+IDENTITY = (
+    *("stage", "condition", "variant", "role", "control_of"),
+    *("subset", "operation", "vectors", "scale", "positions", "n_sites"),
+)
 VERDICTS = ("truncated", "unparseable", "correct", "wrong")
 MEASURES = {
     "onset_rate": "onset_strict",
@@ -31,12 +36,13 @@ def summarise(rows: pd.DataFrame) -> tuple[pa.Table, pa.Table]:
 
     Contrasts are treated - baseline over the (problem, sample) pairs that are done on both sides, so their `baseline`
     and `treated` are means over these pairs; P-values are corrected (Holm) over the conditions of the family, measure
-    by measure.
+    by measure. Conditions whose role is control or direction are no part of that family: what they show is read
+    against their target. They keep their p and have no p_holm.
 
     Args:
-        rows: plan rows (stage, condition, variant, problem, sample, key) with the condition's columns (subset, scale,
-        positions,
-            n_sites), the `GRADES` columns, `numerics` and `error`; null where a row has none.
+        rows: plan rows (stage, condition, variant, problem, sample, key) with the condition's columns (role,
+            control_of, subset, operation, vectors, scale, positions, n_sites), the `GRADES` columns, `numerics` and
+            `error`; null where a row has none.
 
     Returns:
         `CONDITION_TABLE`, baseline first and the others as they first appear, and `CONTRAST_TABLE`, one row a
@@ -68,8 +74,9 @@ def _check(rows: pd.DataFrame) -> None:
 
 def _contrasts(baseline: pd.DataFrame, parts: dict[str, pd.DataFrame]) -> list[dict]:
     lines = [line for name, part in parts.items() for line in _contrast_lines(name, baseline, part)]
+    controls = {name for name, part in parts.items() if _identity(part)["role"] in CONTROLS}
     for measure in MEASURES:
-        family = [line for line in lines if line["measure"] == measure]
+        family = [line for line in lines if line["measure"] == measure and line["condition"] not in controls]
         for line, p_holm in zip(family, holm([line["p"] for line in family]), strict=True):
             line["p_holm"] = float(p_holm)
     return lines
@@ -87,7 +94,9 @@ def _contrast_lines(name: str, baseline: pd.DataFrame, part: pd.DataFrame) -> li
         "problems": both["problem"].nunique(),
         "mixed_numerics": len({*both["numerics_base"].dropna(), *both["numerics_treated"].dropna()}) > 1,
     }
-    return [shared | {"measure": measure} | _difference(both, column) for measure, column in MEASURES.items()]
+    return [
+        shared | {"measure": measure, "p_holm": nan} | _difference(both, column) for measure, column in MEASURES.items()
+    ]
 
 
 def _difference(both: pd.DataFrame, column: str) -> dict:
@@ -113,8 +122,7 @@ def _condition_lines(parts: dict[str, pd.DataFrame], contrasts: list[dict]) -> l
 
 def _identity(part: pd.DataFrame) -> dict:
     first = part.iloc[0]
-    names = ("stage", "condition", "variant", "subset", "operation", "vectors", "scale", "positions", "n_sites")
-    return {name: None if pd.isna(first.get(name)) else first[name] for name in names}
+    return {name: None if pd.isna(first.get(name)) else first[name] for name in IDENTITY}
 
 
 def _counts(part: pd.DataFrame) -> dict:
@@ -165,6 +173,8 @@ def _finding(line: dict, contrast: dict | None) -> str:
     """What may be said of the onset rate; nothing is said of a collapsed condition."""
     if contrast is None:
         return "baseline"
+    if line["role"] in CONTROLS:
+        return "control"
     if contrast["problems"] < FEWEST_PROBLEMS:
         return "incomplete"
     if line["collapsed"]:

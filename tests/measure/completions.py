@@ -40,6 +40,8 @@ def graded_rows(condition: str, n_problems: int = 12, samples: int = 4, seed: in
         "problem": np.repeat([f"p{i}" for i in range(n_problems)], samples),
         "sample": np.tile(np.arange(samples), n_problems),
         "key": [f"{condition}-{i}" for i in range(size)],
+        "role": "target" if treated else "baseline",
+        "control_of": None,
         "subset": condition if treated else None,
         "scale": 0.0 if treated else np.nan,
         "positions": "decode" if treated else None,

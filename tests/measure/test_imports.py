@@ -6,7 +6,9 @@ import pytest
 
 import raybt.measure
 
-MODULES = sorted(path.stem for path in Path(raybt.measure.__file__).parent.glob("*.py") if path.stem != "__init__")
+HERE = Path(raybt.measure.__file__).parent
+FILES = [path for path in HERE.rglob("*.py") if path.stem != "__init__"]
+MODULES = sorted(".".join(path.relative_to(HERE).with_suffix("").parts) for path in FILES)
 
 
 def test_no_module_loads_torch_or_ray():
@@ -18,5 +20,5 @@ def test_no_module_loads_torch_or_ray():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_opens_a_file(module):
-    source = (Path(raybt.measure.__file__).parent / f"{module}.py").read_text()
+    source = HERE.joinpath(*module.split(".")).with_suffix(".py").read_text()
     assert not any(call in source for call in ("open(", "read_parquet", "read_csv", "write_table", "pathlib"))

@@ -57,6 +57,29 @@ def test_a_relaxed_onset_alone():
     assert (row["onset_strict"], row["onset_relaxed"], row["onset_phrase"]) == (False, True, "mistake")
 
 
+def test_alternatives_are_events_and_count_in_no_rate():
+    events, graded = judged([completion("k", "12. But then. Final: 42")], {"k": "p"}, {"p": "42"})
+    (row,) = graded.to_pylist()
+    assert (row["onset_strict"], row["onset_relaxed"], row["onset_phrase"], row["onset_token"]) == (
+        False,
+        False,
+        None,
+        None,
+    )
+    (event,) = events.to_pylist()
+    assert (event["tier"], event["phrase"], event["is_onset"]) == ("alternative", "But", False)
+
+
+def test_sentence_starts_are_tokens():
+    text = "12. Wait, no. Final: 42"
+    _, graded = judged([completion("k", text)], {"k": "p"}, {"p": "42"})
+    (row,) = graded.to_pylist()
+    tokens = [byte_level().decode([one]) for one in byte_level().encode(text)]
+    before = ["".join(tokens[:start]).rstrip() for start in row["sentence_starts"]]
+    assert before == ["", "12.", "12. Wait, no.", "12. Wait, no. Final:"]
+    assert row["onset_token"] in row["sentence_starts"]
+
+
 def test_no_onset_and_no_answer_are_null():
     _, graded = judged([completion("k", "They wait")], {"k": "p"}, {"p": "42"})
     (row,) = graded.to_pylist()

@@ -99,6 +99,13 @@ def test_phrases_are_text_and_no_pattern():
     assert found("Wait. Is it, no?", triggers) == [("strict", "no?", 13)]
 
 
+def test_alternatives_are_watched_and_never_the_onset():
+    assert found("But 3. Hmm, Wait") == [("alternative", "But", 0), ("alternative", "Hmm", 7), ("strict", "Wait", 12)]
+    assert chosen("But 3. Hmm, Wait") == [("Wait", 12)]
+    assert chosen("But 3. However, 4") == []
+    assert chosen("But I was wrong") == [("I was wrong", 4)]
+
+
 @given(st.text("Wait ,Hold\non's’mke", max_size=60))
 def test_matches_equal_a_search_at_every_character(text):
     slow = [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybt.measure.statistics import clustered_rate, holm, paired_difference, wilson
+from raybt.measure.statistics import clustered_mean, clustered_rate, holm, paired_difference, wilson
 
 
 def problem_rates(rng, problems, mean, correlation):
@@ -107,6 +107,14 @@ def test_degenerate_pairs_have_no_interval():
     assert (difference, p) == (0, 1) and isnan(low) and isnan(high)
     difference, low, high, p = paired_difference([1] * 10, [0] * 10, range(10))  # pyright: ignore
     assert (difference, p) == (-1, 2**-9) and isnan(low) and isnan(high)
+
+
+def test_a_clustered_mean_by_hand():
+    """Cluster means 2 and 6, two values each: standard error 2, one degree of freedom, t = 12.706."""
+    mean, low, high = clustered_mean([1, 3, 6, 6], ["a", "a", "b", "b"])
+    assert (mean, low, high) == (4, pytest.approx(4 - 25.412, abs=1e-3), pytest.approx(4 + 25.412, abs=1e-3))
+    assert clustered_mean([5, 7], ["a", "a"])[0] == 6 and isnan(clustered_mean([5, 7], ["a", "a"])[1])
+    assert all(map(isnan, clustered_mean([], [])))
 
 
 def test_holm():

@@ -73,6 +73,27 @@ def test_holm_runs_within_a_measure_over_the_conditions():
         assert [row["p_holm"] for row in family] == pytest.approx(holm([row["p"] for row in family]))
 
 
+def test_controls_are_no_part_of_the_family_and_make_no_claim():
+    """20 controls beside a target would cost it a factor of 20."""
+    targets = [graded_rows(f"c{i}", onset=0.2 + 0.1 * i, seed=i) for i in range(2)]
+    drawn = [
+        graded_rows(f"c0~{role}", onset=0.0, seed=5).assign(role=role, control_of="c0")
+        for role in ("control", "direction")
+    ]
+    conditions, contrasts = tables(graded_rows("baseline", seed=9), *targets, *drawn)
+    for measure in ("onset_rate", "relaxed_rate", "accuracy_all", "mean_tokens"):
+        family = [contrast(contrasts, name, measure) for name in ("c0", "c1")]
+        assert [row["p_holm"] for row in family] == pytest.approx(holm([row["p"] for row in family]))
+        for role in ("control", "direction"):
+            row = contrast(contrasts, f"c0~{role}", measure)
+            assert np.isnan(row["p_holm"]) and row["p"] <= 1
+    for role in ("control", "direction"):
+        row = conditions[f"c0~{role}"]
+        assert (row["role"], row["control_of"], row["finding"]) == (role, "c0", "control")
+    assert [conditions[name]["role"] for name in ("baseline", "c0")] == ["baseline", "target"]
+    assert conditions["c0"]["control_of"] is None
+
+
 def test_findings():
     baseline = graded_rows("baseline", onset=0.5, seed=0)
     conditions, _ = tables(
