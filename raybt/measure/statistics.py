@@ -92,13 +92,21 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
+def effective_size(n: float, design_effect: float, clusters: int) -> float:
+    """Independent values that n clustered ones are worth, as `clustered_rate` explains; assumes two clusters or more.
+
+    Args:
+        design_effect: their variance over that of independent values; what is below 1 counts as 1.
+    """
+    few = float(t.ppf(1 - ALPHA / 2, n - 1) / t.ppf(1 - ALPHA / 2, clusters - 1)) ** 2
+    return n / max(1.0, design_effect) * few
+
+
 def _effective_size(values: np.ndarray, codes: np.ndarray) -> float:
     count, n, rate = int(codes.max()) + 1, len(values), values.mean()
     if count < 2 or rate in (0, 1):
         return count
-    independent = rate * (1 - rate) / n
-    effect = max(1.0, _standard_error(values, codes) ** 2 / independent)
-    return n / effect * float(t.ppf(1 - ALPHA / 2, n - 1) / t.ppf(1 - ALPHA / 2, count - 1)) ** 2
+    return effective_size(n, _standard_error(values, codes) ** 2 / (rate * (1 - rate) / n), count)
 
 
 def _standard_error(values: np.ndarray, codes: np.ndarray) -> float:
