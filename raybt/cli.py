@@ -26,6 +26,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Change one value of the config; may be given more than once."),
 ]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="STAGE", help="Run this stage and what it needs; repeatable.")
+]
+First = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it.")]
 
 
 @app.command()
@@ -35,10 +39,13 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to run on (auto inside one); without it, a private local Ray.")
     ] = None,
+    only: Only = None,
+    first: First = None,
 ) -> None:
-    """Decode a run's missing rows, measure everything, write the report. The same command resumes it.
+    """Run a config's stages, wave by wave, measure everything, write the report. The same command resumes it.
 
     [bold]raybt run configs/demo.yaml[/bold]
+    [bold]raybt run configs/phase1_toy.yaml --only scan[/bold]
     [bold]raybt run configs/phase2.yaml --set model.name=/models/r1 --set problems.limit=10[/bold]
     """
     from raybt import show
@@ -48,7 +55,7 @@ def run(
     from raybt.fleet.driver import run as run_config  # loads Ray, which takes seconds that a bad config need not wait
 
     try:
-        outcome = run_config(loaded, address, err)
+        outcome = run_config(loaded, address, err, only or (), first)
     except KeyboardInterrupt:
         err.print("raybt: stopped; what is committed stays, and the same command goes on from there")
         raise typer.Exit(STOPPED) from None
@@ -58,19 +65,16 @@ def run(
 
 @app.command()
 def plan(config: ConfigFile, override: Overrides = None) -> None:
-    """Count a run's rows and tokens, planned, done and missing. Needs no GPU, no torch and no Ray.
+    """Count a run's rows and tokens by stage: done, missing, and what is not yet known. Needs no GPU, torch or Ray.
 
     [bold]raybt plan configs/phase2.yaml[/bold]
     """
     from raybt import show
-    from raybt.fleet.made import made_vectors
+    from raybt.fleet.standing import given, stand
     from raybt.load import load_config
-    from raybt.plan.rows import make_plan
-    from raybt.store.folder import RunFolder, run_root
 
-    loaded = load_config(config, override or ())
-    made = make_plan(loaded, made=made_vectors(loaded))
-    show.plan(out, made, RunFolder(run_root(made.config.artifacts, made.config.name)))
+    run_of = given(load_config(config, override or ()))
+    show.plan(out, stand(run_of).plan, run_of.folder)
 
 
 @app.command()

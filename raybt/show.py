@@ -26,28 +26,51 @@ def outcome(console: Console, outcome: "Outcome") -> None:
         console.print(f"note: {note}", markup=False)
     for name in outcome.named:
         console.print(f"missing: {name}", markup=False)
+    for waits in outcome.waiting:
+        console.print(f"not run: {waits}", markup=False)
     console.print(f"report: {outcome.root}/report.html")
 
 
 def plan(console: Console, plan: "Plan", folder: RunFolder) -> None:
-    """What a config asks for and how much of it is done."""
-    keys = set(plan.rows["key"].to_pylist())
+    """What a config asks for, how much of it is done, and what is not known before an earlier stage ends."""
+    keys = set(plan.work["key"].to_pylist())
     there = keys & done(folder).keys
+    missing = plan.missing(there)
     lengths = plan.prompt_lengths
-    new = plan.config.sampling.max_new_tokens
+    most = int(sum(count or 0 for count in missing["max_new_tokens"].to_pylist()))
     facts = {
         "model": f"{plan.config.model.name} ({plan.facts.n_layers} layers, {plan.facts.fingerprint})",
-        "conditions": f"{plan.conditions.num_rows:,} in {len(set(plan.conditions['stage'].to_pylist())):,} stages",
+        "conditions": f"{plan.conditions.num_rows:,} in {len(plan.layout.stages):,} stages",
         "prompts": f"{len(lengths):,}, {lengths.min()} to {lengths.max()} tokens",
-        "rows planned": f"{plan.rows.num_rows:,}, of which {len(keys):,} unique",
+        "rows planned": f"{plan.rows.num_rows + plan.measurements.num_rows:,}, of which {len(keys):,} unique",
         "rows done": f"{len(there):,}",
-        "rows missing": f"{len(keys) - len(there):,}",
-        "tokens missing": f"at most {(len(keys) - len(there)) * new:,} ({new:,} a row)",
+        "rows missing": f"{missing.num_rows:,}",
+        "tokens missing": f"at most {most:,}",
         "run folder": folder.root,
     }
     width = max(map(len, facts))
     for name, value in facts.items():
         console.print(f"{name:<{width}}  {value}", markup=False)
+    if plan.config.stages or plan.layout.waiting:
+        console.print(_stages(plan, there))
+
+
+def _stages(plan: "Plan", there: set[str]) -> Table:
+    """Each stage with its unique rows, or what it waits for."""
+    keys: dict[str, set[str]] = {stage: set() for stage in (*plan.layout.stages, *plan.config.stages)}
+    for table in (plan.rows, plan.measurements):
+        for stage, key in zip(table["stage"].to_pylist(), table["key"].to_pylist(), strict=True):
+            keys[stage].add(key)
+    shown = Table("stage", "done", "missing", "not yet known", box=None)
+    for stage, named in keys.items():
+        waits = plan.layout.waiting.get(stage, "" if named else _not_known(plan, stage))
+        if named or waits:
+            shown.add_row(stage, f"{len(named & there):,}", f"{len(named - there):,}", waits and f"waits for {waits}")
+    return shown
+
+
+def _not_known(plan: "Plan", stage: str) -> str:
+    return "" if plan.config.stages[stage].kind == "search" else "the baseline's onsets"
 
 
 def status(console: Console, folder: RunFolder) -> None:

@@ -33,7 +33,7 @@ BROKEN = [
     (grid(scales=[float("nan")]), "finite"),
     (grid(scales=[float("inf")]), "finite"),
     (grid(variants=["other"]), "variant other"),
-    (grid(positions="prompt"), "'decode' or 'generated'"),
+    (grid(positions="promt"), "'decode', 'generated', 'prompt'"),
     ({"prompt": {"template": "Problem:"}}, "{question}"),
     ({"prompt": {"variants": {}}}, "at least one variant"),
     ({"sampling": {"samples": 0}}, "greater than or equal to 1; got 0"),

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import ray
 from ray.exceptions import RayError
@@ -44,6 +44,11 @@ def connected(address: str | None, replicas: Replicas) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def enter(stack: ExitStack, address: str | None, replicas: Replicas) -> None:
+    """Connect until `stack` ends; a second call finds the first one's Ray."""
+    stack.enter_context(connected(address, replicas))
 
 
 def _start_local(replicas: Replicas) -> None:

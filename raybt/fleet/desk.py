@@ -38,6 +38,13 @@ class Desk:
         self.inbox.put((requests, loop, outbox))
         return outbox
 
+    async def call(self, measure: Callable[[], Any]) -> Any:
+        """What `measure` gives, called by the decode thread between two steps: model and hooks are its alone."""
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self.inbox.put((measure, loop, answer))
+        return await answer
+
     def _work(self) -> None:
         try:
             while True:
@@ -52,15 +59,27 @@ class Desk:
             self.died(error)
 
     def _take(self, block: bool) -> None:
-        """Move what is in the inbox to the decoder; wait for work only when there is none."""
+        """Move what is in the inbox to the decoder, and answer calls; wait for work only when there is none."""
         try:
             while True:
-                requests, loop, outbox = self.inbox.get(block=block)
-                self.outboxes.update({request.key: (loop, outbox) for request in requests})
-                self.decoder.submit(requests)
+                asked, loop, reply = self.inbox.get(block=block)
+                if callable(asked):
+                    self._answer(asked, loop, reply)
+                    block = not self.decoder.busy
+                    continue
+                self.outboxes.update({request.key: (loop, reply) for request in asked})
+                self.decoder.submit(asked)
                 block = False
         except Empty:
             return
+
+    def _answer(self, measure: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: asyncio.Future) -> None:
+        try:
+            result = measure()
+        except Exception as error:  # it belongs to whoever asked
+            loop.call_soon_threadsafe(answer.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(answer.set_result, result)
 
     def _give(self, done) -> None:
         loop, outbox = self.outboxes.pop(done.key)

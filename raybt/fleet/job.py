@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from raybt import config
+from raybt.store.shards import LENSED, SCANNED
 
 BLOCKS_PER_REPLICA = 8
 """Blocks to aim for per replica: enough to share the work evenly, few enough to keep each at seconds of work."""
@@ -16,6 +17,8 @@ IN_FLIGHT = 4
 """Blocks a replica holds at once, so that its slots stay full while one block's last rows end."""
 
 BANK = "bank.safetensors"  # the vectors that rows name, by content hash
+TEXTS_FILE = "texts.parquet"  # what measurements read
+PROBES = {"lens": LENSED, "scan": SCANNED}  # kinds of row that write no completion, and where they are kept
 TOKENS = "storage-token-"  # files by which driver and replicas prove that they share storage
 
 BLOCK = pa.schema([("block", pa.string()), ("rows", pa.binary())])

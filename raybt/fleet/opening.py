@@ -3,13 +3,14 @@
 import yaml
 from safetensors.numpy import save
 
-from raybt.fleet.job import BANK
+from raybt.fleet.job import BANK, TEXTS_FILE
 from raybt.load import dump_yaml, validate
 from raybt.plan.changes import compare, compare_prompts
 from raybt.plan.rows import Plan
 from raybt.store.folder import RunFolder, run_root
 from raybt.store.manifest import Manifest, ModelEntry, begin, read_config_yaml, read_manifest, update_plan
 from raybt.store.schemas import PROMPTS
+from raybt.store.schemas.study import MEASUREMENTS, TEXTS
 
 
 def run_folder(plan: Plan) -> RunFolder:
@@ -27,6 +28,9 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
     manifest = read_manifest(folder)
     if plan.bank:
         folder.commit(BANK, save(plan.bank))
+    if plan.texts.num_rows:
+        folder.commit_table(TEXTS_FILE, plan.texts, TEXTS)
+        folder.commit_table("measurements.parquet", plan.measurements, MEASUREMENTS)
     if manifest is None:
         model = ModelEntry(
             name=config.model.name, path=facts.path, revision=facts.revision, fingerprint=facts.fingerprint

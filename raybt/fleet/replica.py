@@ -14,12 +14,14 @@ import ray
 from raybt.errors import UserError
 from raybt.fleet.board import wait_confirmed
 from raybt.fleet.desk import Desk
-from raybt.fleet.job import BANK, DONE, TOKENS, Job, parse_positions, unpack
+from raybt.fleet.job import BANK, DONE, PROBES, TEXTS_FILE, TOKENS, Job, parse_positions, unpack
+from raybt.fleet.probing import Probe
 from raybt.plan.fingerprint import LOCAL, fingerprint
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, FAILURES, PROMPTS
-from raybt.store.shards import commit_completions, commit_failures, committed_in_block
+from raybt.store.schemas.study import TEXTS
+from raybt.store.shards import COMPLETED, KINDS, commit_failures, commit_rows, committed_in_block
 
 COMMIT_EVERY = 5.0
 """Seconds between commits of a block's finished rows: the most that a kill can cost beside the rows in flight."""
@@ -105,7 +107,7 @@ class Replica:
     def _open(self) -> None:
         self.folder = RunFolder(self.job.root)
         self._prove_shared_storage()
-        self.prompts = self._read_prompts()
+        self.prompts, self.texts = self._read_prompts(), self._read_texts()
         decoder = self._load()
         self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die, self._note)
         ray.get(self.board.join.remote(self.name, self.numerics, ray.get_runtime_context().current_actor))
@@ -130,6 +132,13 @@ class Replica:
         table = self.folder.read_table("prompts.parquet", PROMPTS, ["token_ids"])
         return [tuple(ids) for ids in table["token_ids"].to_pylist()]
 
+    def _read_texts(self) -> list[tuple[int, tuple[int, ...]]]:
+        """(tokens of its prompt, all its tokens) of each text that measurements read."""
+        if not self.folder.exists(TEXTS_FILE):
+            return []
+        table = self.folder.read_table(TEXTS_FILE, TEXTS).select(["prompt_tokens", "token_ids"])
+        return [(row["prompt_tokens"], tuple(row["token_ids"])) for row in table.to_pylist()]
+
     def _load(self):
         from raybt.engine.decode import Decoder
         from raybt.engine.load import numerics_class
@@ -140,9 +149,11 @@ class Replica:
         anatomy = load_anatomy(job)
         slots = fit_slots(anatomy, job.length, job.slots)
         self.numerics = numerics_class(anatomy, slots)
+        bank = self._bank(anatomy)
+        self.probe = Probe(anatomy, bank, self.texts, {"replica": self.name, "numerics": self.numerics})
         rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
-        return Decoder(anatomy, sampling, slots, job.length, self._bank(anatomy), job.triggers)
+        return Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
 
     def _bank(self, anatomy):
         import torch
@@ -169,17 +180,42 @@ class Replica:
         with self._refusing():
             if not self.refused:
                 committed, part = committed_in_block(self.folder, block)
-                requests = [self._request(row) for row in rows.to_pylist() if row["key"] not in committed]
+                missing = [row for row in rows.to_pylist() if row["key"] not in committed]
+                requests = [self._request(row) for row in missing if row["kind"] not in PROBES]
+                probes = [row for row in missing if row["kind"] in PROBES]
                 failed = await self._decode(block, part, requests)
-                count = len(requests)
+                failed += await self._measure(block, committed_in_block(self.folder, block)[1], probes)
+                count = len(missing)
         return pa.table({"block": [block], "rows": [count], "failed": [failed]}, schema=DONE)
 
     def _request(self, row: dict):
         from raybt.engine.request import Request, Term
 
         terms = tuple(Term(*term) for term in parse_canonical(row["intervention"]))
-        prompt, (positions, window, _) = self.prompts[row["prompt"]], parse_positions(row["positions"])
+        positions, window, _ = parse_positions(row["positions"])
+        prompt = self._read(row)
         return Request(row["key"], prompt, row["max_new_tokens"], row["stream"], terms, positions, window=window)
+
+    def _read(self, row: dict) -> tuple[int, ...]:
+        """The tokens that a row continues: a prompt, or a text up to the row's token."""
+        if row["kind"] == "completion":
+            return self.prompts[row["prompt"]]
+        prompt_tokens, tokens = self.texts[row["prompt"]]
+        return tokens[: prompt_tokens + row["token"]]
+
+    async def _measure(self, block: str, part: int, rows: list[dict]) -> int:
+        """Lenses and scans, text by text, each text's committed when it is done. Gives the number of failed rows."""
+        failed = 0
+        for kind, together in self.probe.texts_of(rows):
+            measured = await self.desk.call(lambda kind=kind, together=together: self.probe.measure(kind, together))
+            bad, good = measured
+            if bad:
+                commit_failures(self.folder, block, part, self._failed(bad))
+            if good:
+                commit_rows(self.folder, PROBES[kind], block, part, pa.Table.from_pylist(good, KINDS[PROBES[kind]]))
+            failed, part = failed + len(bad), part + 1
+            self.board.add.remote(len(together), 0, len(bad))
+        return failed
 
     async def _decode(self, block: str, part: int, requests: list) -> int:
         """Await a block's rows, committing what is finished every few seconds. Gives the number of failed rows."""
@@ -196,13 +232,13 @@ class Replica:
         good = [done for done in finished if done.error is None]
         bad = [done for done in finished if done.error is not None]
         if bad:
-            commit_failures(self.folder, block, part, self._failures(bad))
+            commit_failures(self.folder, block, part, self._failed({done.key: done.error for done in bad}))
         if good:
-            commit_completions(self.folder, block, part, self._completions(good))
+            commit_rows(self.folder, COMPLETED, block, part, self._completions(good))
         return len(bad)
 
-    def _failures(self, bad: list) -> pa.Table:
-        rows = [{"key": done.key, "error": done.error, "replica": self.name} for done in bad]
+    def _failed(self, errors: dict[str, str]) -> pa.Table:
+        rows = [{"key": key, "error": error, "replica": self.name} for key, error in errors.items()]
         return pa.Table.from_pylist(rows, schema=FAILURES)
 
     def _completions(self, good: list) -> pa.Table:

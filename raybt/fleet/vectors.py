@@ -1,11 +1,13 @@
-"""`raybt vectors`: decode the baseline, read the sites there, keep the vectors with the run."""
+"""Vectors from the baseline's own completions: read the sites there, keep the vectors with the run."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import groupby
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from rich.console import Console
 from safetensors.numpy import save
@@ -13,77 +15,90 @@ from safetensors.numpy import save
 from raybt.config import BASELINE, Config
 from raybt.config import Vectors as Recipe
 from raybt.errors import UserError
-from raybt.fleet.aggregate import beside
-from raybt.fleet.cluster import connected, gpus_each
-from raybt.fleet.driver import run
-from raybt.fleet.made import made_vectors, vector_file
+from raybt.fleet.cluster import enter, gpus_each
+from raybt.fleet.joining import beside, of_keys
+from raybt.fleet.made import made_vectors, vector_file, wanted_vectors
+from raybt.fleet.selection import Chosen
+from raybt.fleet.standing import given, stand
 from raybt.fleet.wave import make_job, remove_tokens
 from raybt.measure.contrast import matched_positions, sampled_positions, written_positions
-from raybt.plan.conditions import expand_subsets
-from raybt.plan.model_facts import resolve_model
-from raybt.plan.rows import Plan, make_plan
-from raybt.plan.vectors import VectorSet, content_hash, needed
+from raybt.plan.rows import Plan
+from raybt.plan.vectors import VectorSet, content_hash
 from raybt.store.folder import RunFolder
+from raybt.store.lock import locked
 from raybt.store.schemas import GRADES, VECTORS
-from raybt.store.shards import done, read_completions
+from raybt.store.shards import Done, read_completions
 
+VECTORS_FILE = "vectors.parquet"
 Spots = list[tuple[str, int]]  # (row key, token index into its completion)
 
 
 def make_vectors(config: Config, address: str | None, console: Console | None) -> pa.Table:
-    """Make and keep every set that the grids need and that is not there yet; schema VECTORS, of all sets needed.
+    """Decode the baseline, then make and keep every set that is needed and not there yet; schema VECTORS.
 
     Raises:
-        UserError: no grid uses vectors that raybt makes, or the baseline cannot be decoded whole.
+        UserError: no stage uses vectors that raybt makes, or the baseline cannot be decoded whole.
     """
-    facts = resolve_model(config.model)
-    recipes, wanted = config.interventions.vectors, needed(config, expand_subsets(config, facts))
-    wanted = {name: sites for name, sites in wanted.items() if recipes[name].kind != "file"}
-    if not wanted:
-        raise UserError("a grid must use vectors that raybt makes", "none does", "give a grid an operation and vectors")
-    alone = without_made(config)
-    outcome = run(alone, address, console)
-    if outcome.missing or outcome.failed:
-        raise UserError("vectors are made from a whole baseline", f"{outcome.missing + outcome.failed} rows missing or "
-                        "failed", "run the command again; raybt status says what failed")  # fmt: skip
-    folder, plan = RunFolder(outcome.root), make_plan(alone, facts)
-    made = made_vectors(config)
+    from raybt.fleet.course import Course
+
+    run_of = given(config)
+    folder = run_of.folder
+    with locked(folder), ExitStack() as stack:
+        course = Course(
+            run_of, address, console, lambda: enter(stack, address, config.replicas), Chosen(frozenset(), True)
+        )
+        if not wanted_vectors(stand(run_of).plan.layout):
+            raise UserError(
+                "a grid or a scan must use vectors that raybt makes",
+                "none does",
+                "give a grid an operation and vectors",
+            )
+        standing, found = course.to_its_end()
+        if not baseline_done(standing.plan, found):
+            rule, fix = "vectors are made from a whole baseline", "run the command again; raybt status says what failed"
+            raise UserError(rule, "rows missing or failed", fix)
+        return folder.read_table(VECTORS_FILE, VECTORS)
+
+
+def make_missing(plan: Plan, folder: RunFolder, there: Done, address: str | None) -> bool:
+    """Make the sets that are needed and not there, once every baseline row is; whether any was made."""
+    wanted, made = wanted_vectors(plan.layout), made_vectors(folder, plan.layout)
     missing = {name: sites for name, sites in wanted.items() if name not in made}
-    if missing:
-        fresh = measure(plan, folder, recipes, missing, address)
-        for name, vectors in fresh.items():
-            folder.commit(vector_file(name, recipes[name], missing[name]), save(vectors))
-        made |= fresh
-    return keep_table(folder, made, wanted, recipes)
+    if not missing or not baseline_done(plan, there):
+        return False
+    fresh = measure(plan, folder, there, missing, made, address)
+    for name, vectors in fresh.items():
+        folder.commit(vector_file(name, plan.layout.vectors[name], missing[name]), save(vectors))
+    keep_table(folder, made | fresh, wanted, plan.layout.vectors)
+    return True
 
 
-def without_made(config: Config) -> Config:
-    """The config without the grids that wait for vectors: the baseline, and what can run beside it."""
-    recipes, interventions = config.interventions.vectors, config.interventions
-    ready = {
-        name: grid
-        for name, grid in interventions.grids.items()
-        if grid.vectors is None or recipes[grid.vectors].kind == "file"
-    }
-    return config.model_copy(update={"interventions": interventions.model_copy(update={"grids": ready})})
+def baseline_done(plan: Plan, there: Done) -> bool:
+    """Whether every baseline row has its completion: what failed would be missing from a mean without a word."""
+    return set(baseline_keys(plan)) <= there.keys
+
+
+def baseline_keys(plan: Plan) -> list[str]:
+    return plan.rows.filter(pc.field("condition") == BASELINE)["key"].to_pylist()
 
 
 def measure(
     plan: Plan,
     folder: RunFolder,
-    recipes: Mapping[str, Recipe],
+    there: Done,
     missing: dict[str, tuple[str, ...]],
+    made: Mapping[str, VectorSet],
     address: str | None,
 ) -> dict[str, VectorSet]:
-    """The missing sets, from the baseline's completions."""
-    shards = done(folder).shards
-    grades = pd.concat([folder.read_table(beside(shard, "grades"), GRADES).to_pandas() for shard in shards])
-    rows = plan.rows.to_pandas()
-    grades = grades.loc[grades["key"].isin(set(rows["key"][rows["condition"] == BASELINE]))]
-    jobs = {name: _spots(recipes[name], grades) for name in missing if recipes[name].kind != "random"}
-    with connected(address, plan.config.replicas):
+    """The missing sets, from the baseline's completions. Assumes that they are judged."""
+    recipes, shards = plan.layout.vectors, there.shards
+    grades = of_keys([folder.read_table(beside(shard, "grades"), GRADES) for shard in shards], baseline_keys(plan))
+    jobs = {name: _spots(recipes[name], grades.to_pandas()) for name in missing if recipes[name].kind != "random"}
+    found: dict[str, VectorSet] = {}
+    if jobs:
+        replicas = plan.config.replicas
         texts = _texts(plan, read_completions(folder, shards), jobs)
-        reader = read_sites.options(num_cpus=plan.config.replicas.cpus, num_gpus=gpus_each(plan.config.replicas) or 0)
+        reader = read_sites.options(num_cpus=replicas.cpus, num_gpus=gpus_each(replicas) or 0)
         kinds = {name: recipes[name].kind for name in jobs}
         found = ray.get(reader.remote(make_job(plan, folder), texts, jobs, missing, kinds))
         remove_tokens(folder)
@@ -91,7 +106,7 @@ def measure(
         recipe = recipes[name]
         if recipe.kind == "random":
             assert recipe.like is not None
-            like = found.get(recipe.like) or made_vectors(plan.config)[recipe.like]
+            like = found.get(recipe.like) or made[recipe.like]
             found[name] = {site: random_like(like[site], recipe.seed, site) for site in sites}
     return found
 
@@ -165,10 +180,14 @@ def _read(anatomy, texts: dict, spots: Spots, sites: tuple[str, ...]):
 
 
 def random_like(vector: np.ndarray, seed: int, site: str) -> np.ndarray:
-    """A direction drawn evenly from the sphere, as long as `vector`."""
+    """A direction drawn evenly from the sphere, as long as `vector`, or as the vectors of a table are on average."""
     words = [seed, *site.encode()]
     drawn = np.random.default_rng(words).standard_normal(vector.shape[-1])
-    return (drawn / np.linalg.norm(drawn) * np.linalg.norm(vector)).astype(np.float32)
+    return (drawn / np.linalg.norm(drawn) * mean_norm(vector)).astype(np.float32)
+
+
+def mean_norm(vector: np.ndarray) -> float:
+    return float(np.linalg.norm(np.atleast_2d(vector), axis=1).mean())
 
 
 def keep_table(
@@ -176,7 +195,7 @@ def keep_table(
     made: Mapping[str, VectorSet],
     wanted: Mapping[str, tuple[str, ...]],
     recipes: Mapping[str, Recipe],
-) -> pa.Table:
+) -> None:
     """What there is now, as vectors.parquet; schema VECTORS."""
     rows = [
         {
@@ -184,12 +203,11 @@ def keep_table(
             "site": site,
             "kind": recipes[name].kind,
             "rows": 1 if made[name][site].ndim == 1 else len(made[name][site]),
-            "norm": float(np.linalg.norm(np.atleast_2d(made[name][site]), axis=1).mean()),
+            "norm": mean_norm(made[name][site]),
             "hash": content_hash(made[name][site]),
         }
         for name, sites in wanted.items()
+        if name in made
         for site in sites
     ]
-    table = pa.Table.from_pylist(rows, schema=VECTORS)
-    folder.commit_table("vectors.parquet", table, VECTORS)
-    return table
+    folder.commit_table(VECTORS_FILE, pa.Table.from_pylist(rows, schema=VECTORS), VECTORS)

@@ -4,6 +4,7 @@ import secrets
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayError
 from rich.console import Console
@@ -94,11 +95,19 @@ def make_job(plan: Plan, folder: RunFolder) -> Job:
         sampling=config.sampling,
         slots=config.replicas.slots,
         threads=max(1, int(config.replicas.cpus)),
-        length=int(plan.prompt_lengths.max()) + config.sampling.max_new_tokens,
+        length=longest(plan),
         token=(name, content),
         triggers=triggers_of(plan),
         sites_of=vector_sites(plan),
     )
+
+
+def longest(plan: Plan) -> int:
+    """Tokens of the longest row, what it reads and what it writes."""
+    most = int(plan.prompt_lengths.max()) + plan.config.sampling.max_new_tokens
+    continued = plan.work.filter(pc.field("kind") == "continuation").select(["prompt", "token", "max_new_tokens"])
+    begun = plan.texts["prompt_tokens"].to_pylist()
+    return max([most, *(begun[row["prompt"]] + row["token"] + row["max_new_tokens"] for row in continued.to_pylist())])
 
 
 def triggers_of(plan: Plan) -> tuple[tuple[int, ...], ...]:

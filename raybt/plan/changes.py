@@ -102,21 +102,36 @@ def _changes_keys(path: str, was: Any, now: Any, old: Config, new: Config) -> bo
         return in_both
     if section == "interventions.subsets":
         return in_both and _in_use(name, old, new) and _sites(was) != _sites(now)
+    if section.startswith("interventions.subsets."):
+        return True
     if section.startswith("interventions.grids."):
-        return name in ("positions", "operation", "vectors", "window")
+        return name in ("positions", "operation", "vectors", "window", "controls", "directions")
+    if section == "stages":
+        return False  # a whole stage more or less
+    if section.startswith("stages."):
+        return name != "draws"
+    if path == "problems.select":
+        return bool(old.stages and new.stages)
     if section.startswith("interventions.vectors."):
         return True
     return path in _PROMPT
 
 
-def _sites(patterns: Any) -> tuple[str, ...]:
-    return expand(patterns, _ANY_SIZE, _ANY_SIZE)
+def _sites(named: Any) -> Any:
+    """What a subset means; for one that a scan finds, or a family, how it is written."""
+    plain = isinstance(named, (tuple, list)) and all(isinstance(one, str) for one in named)
+    return expand(named, _ANY_SIZE, _ANY_SIZE) if plain else named
 
 
 def _in_use(subset: str, old: Config, new: Config) -> bool:
     """Whether a stage that both configs have intervenes on the subset in both."""
-    before, after = old.interventions.grids, new.interventions.grids
-    return any(subset in before[stage].subsets and subset in after[stage].subsets for stage in before if stage in after)
+    before, after = _subsets_of_stages(old), _subsets_of_stages(new)
+    return any(subset in before[stage] and subset in after[stage] for stage in before if stage in after)
+
+
+def _subsets_of_stages(config: Config) -> dict[str, tuple[str, ...]]:
+    grids = {name: grid.subsets for name, grid in config.interventions.grids.items()}
+    return grids | {name: stage.named_subsets for name, stage in config.stages.items()}
 
 
 def _line(path: str, was: Any, now: Any) -> str:

@@ -1,4 +1,4 @@
-"""Config -> conditions: each stage's baseline, then its subsets x scales or strengths."""
+"""Layout -> conditions: each stage's baseline, then its subsets x scales or strengths."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from raybt.config import BASELINE, Config, Grid
 from raybt.plan import sites
+from raybt.plan.layout import Layout, Part, plain_layout
 from raybt.plan.model_facts import ModelFacts
 from raybt.plan.vectors import VectorSet, content_hash, vector_at
 from raybt.store.schemas import CONDITIONS
@@ -15,34 +16,28 @@ from raybt.store.schemas import CONDITIONS
 Vectors = Mapping[str, VectorSet]
 
 
-def plan_conditions(config: Config, facts: ModelFacts, vectors: Vectors | None = None) -> pa.Table:
+def plan_conditions(
+    config: Config, facts: ModelFacts, vectors: Vectors | None = None, layout: Layout | None = None
+) -> pa.Table:
     """Conditions of every stage, the baseline first in each; schema CONDITIONS.
-
-    A stage is a grid. Without grids there is one stage, `baseline`, of the baseline alone.
 
     Args:
         vectors: set name -> site -> vector, of the sets that are there.
+        layout: None takes the config's grids whose subsets it spells out.
 
     Raises:
         UserError: a subset names a site that the model does not have, or a vector is missing or unfit.
     """
-    subsets = expand_subsets(config, facts)
-    rows = [
-        row
-        for stage, grid in stages(config).items()
-        for row in _stage(stage, grid, subsets, vectors or {}, positions_of(grid, config, facts))
-    ]
+    layout = layout or plain_layout(config, facts)
+    rows: list[dict[str, Any]] = []
+    begun: set[str] = set()
+    for part in layout.parts:
+        positions = positions_of(part.grid, config, facts)
+        if part.stage not in begun:
+            rows.append(_baseline(part.stage, positions))
+        begun.add(part.stage)
+        rows += _conditions(part, layout, vectors or {}, positions)
     return pa.Table.from_pylist(rows, schema=CONDITIONS)
-
-
-def expand_subsets(config: Config, facts: ModelFacts) -> dict[str, tuple[str, ...]]:
-    """Subset -> its sites.
-
-    Raises:
-        UserError: one names a site that the model does not have.
-    """
-    patterns = config.interventions.subsets
-    return {name: sites.expand(named, facts.n_layers, facts.n_heads) for name, named in patterns.items()}
 
 
 def positions_of(grid: Grid | None, config: Config, facts: ModelFacts) -> str:
@@ -60,31 +55,53 @@ def trigger_tokens(phrases: Sequence[str], facts: ModelFacts) -> list[list[int]]
     return [list(ids) for ids in sorted(set(found))]
 
 
-def stages(config: Config) -> dict[str, Grid | None]:
-    """Stage name -> its grid; None where a stage is the baseline alone."""
-    return dict(config.interventions.grids) or {BASELINE: None}
-
-
-def stage_variants(config: Config, grid: Grid | None) -> tuple[str, ...]:
-    """Prompt variants that a stage crosses its conditions with."""
-    return (grid.variants if grid else None) or tuple(config.prompt.variants)
-
-
 def condition_name(subset: str, scale: float) -> str:
     """`subset@scale` with the shortest number that reads back as the same scale."""
     short = f"{scale + 0.0:g}"
     return f"{subset}@{short if float(short) == scale else repr(scale)}"
 
 
-def _stage(
-    stage: str, grid: Grid | None, subsets: dict[str, tuple[str, ...]], vectors: Vectors, positions: str
-) -> Iterator[dict[str, Any]]:
-    yield _condition(stage, BASELINE, None, BASELINE, sites.NO_CHANGE, positions, [])
-    for subset in grid.subsets if grid else ():
-        for dose in grid.doses if grid else ():
-            assert grid is not None
-            terms = [sites.Term(site, grid.operation, dose, _hash(grid, site, vectors)) for site in subsets[subset]]
-            yield _condition(stage, _name(grid, subset, dose), grid, subset, dose, positions, terms)
+def _baseline(stage: str, positions: str) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "condition": BASELINE,
+        "role": BASELINE,
+        "control_of": None,
+        "subset": BASELINE,
+        "operation": "scale",
+        "vectors": None,
+        "scale": sites.NO_CHANGE,
+        "positions": positions,
+        "sites": [],
+        "intervention": sites.EMPTY,
+    }
+
+
+def _conditions(part: Part, layout: Layout, vectors: Vectors, positions: str) -> Iterator[dict[str, Any]]:
+    grid = part.grid
+    if grid is None:
+        return
+    for subset in grid.subsets:
+        for dose in grid.doses:
+            named = layout.subsets[subset]
+            terms = [sites.Term(site, grid.operation, dose, _hash(grid, site, vectors)) for site in named]
+            yield {
+                "stage": part.stage,
+                "condition": _name(grid, subset, dose),
+                "role": part.role,
+                "control_of": _control_of(part, dose),
+                "subset": subset,
+                "operation": grid.operation,
+                "vectors": grid.vectors,
+                "scale": dose,
+                "positions": positions,
+                "sites": list(named),
+                "intervention": sites.canonical_terms(terms),
+            }
+
+
+def _control_of(part: Part, dose: float) -> str | None:
+    return None if part.of is None else condition_name(part.of, dose if part.of_dose is None else part.of_dose)
 
 
 def _hash(grid: Grid, site: str, vectors: Vectors) -> str | None:
@@ -96,19 +113,3 @@ def _name(grid: Grid, subset: str, dose: float) -> str:
     if grid.operation in ("scale", "zero"):
         return condition_name(subset, dose)
     return condition_name(f"{subset}+{grid.operation}:{grid.vectors}", dose)
-
-
-def _condition(
-    stage: str, name: str, grid: Grid | None, subset: str, dose: float, positions: str, terms: list[sites.Term]
-) -> dict[str, Any]:
-    return {
-        "stage": stage,
-        "condition": name,
-        "subset": subset,
-        "operation": grid.operation if grid else "scale",
-        "vectors": grid.vectors if grid else None,
-        "scale": dose,
-        "positions": positions,
-        "sites": [term.site for term in terms],
-        "intervention": sites.canonical_terms(terms),
-    }

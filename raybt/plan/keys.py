@@ -107,6 +107,26 @@ def row_key(fingerprint: str, token_ids: Iterable[int], treated: Treatment, samp
     return digest.hex()
 
 
+def measurement_key(kind: str, fingerprint: str, token_ids: Iterable[int], target: int, spec: str) -> str:
+    """The key of a lens or a scan at the end of `token_ids`, in hexadecimal.
+
+    Args:
+        spec: what is measured, as canonical JSON.
+    """
+    hasher = blake2b(digest_size=KEY_BYTES, person=b"raybt row key")
+    read = np.asarray(token_ids, dtype="<i4").tobytes()
+    for part in (
+        kind.encode(),
+        str(NUMERICS).encode(),
+        fingerprint.encode(),
+        read,
+        str(target).encode(),
+        spec.encode(),
+    ):
+        hasher.update(_framed(part))
+    return hasher.hexdigest()
+
+
 def _framed(data: bytes) -> bytes:
     """Length first, so that no two sequences of parts run together into the same bytes."""
     return len(data).to_bytes(8, "little") + data

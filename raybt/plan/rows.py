@@ -4,30 +4,39 @@
 which it is best run: prompt by prompt, so that all conditions of a prompt share one prefill.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from raybt.config import Config
-from raybt.plan.conditions import Vectors, expand_subsets, plan_conditions, stage_variants, stages
+from raybt.plan.conditions import Vectors, plan_conditions
 from raybt.plan.keys import KEY_BYTES, Keyer, frame_treatment, stream, stream_bytes, treatment
+from raybt.plan.layout import Layout, plain_layout
 from raybt.plan.model_facts import ModelFacts, resolve_model
-from raybt.plan.problems import load_problems
+from raybt.plan.problems import Problem, load_problems
 from raybt.plan.prompts import plan_prompts
 from raybt.plan.vectors import bank_of, gather
 from raybt.store.schemas import PLAN
+from raybt.store.schemas.study import MEASUREMENTS, TEXTS
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 
 WORK = pa.schema([
     ("key", pa.string()),
+    ("kind", _TEXT),
     ("prompt", pa.int32()),
+    ("token", pa.int32()),
+    ("target", pa.int32()),
+    ("spec", _TEXT),
     ("intervention", _TEXT),
     ("positions", _TEXT),
     ("stream", pa.uint64()),
     ("max_new_tokens", pa.int32()),
 ])  # fmt: skip
+"""`kind` is `completion`, whose `prompt` is a row number of prompts.parquet; or `continuation`, `lens` or `scan`, whose
+`prompt` is a row number of texts.parquet, read up to the completion's token `token`. `spec` is JSON: what a lens or a
+scan measures."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +47,28 @@ class Plan:
         prompts: schema PROMPTS; a problem's variants side by side.
         conditions: schema CONDITIONS.
         rows: schema PLAN, every row that the config asks for.
-        work: schema WORK, every key once, prompt-major; `prompt` is a row number of `prompts`.
+        work: schema WORK, every key once, prompt-major, completions before measurements.
+        measurements: schema MEASUREMENTS, what stages measure at events.
+        texts: schema TEXTS, what they read.
         bank: the vectors that interventions name, by content hash.
     """
 
     config: Config
     facts: ModelFacts
+    layout: Layout
     prompts: pa.Table
     conditions: pa.Table
     rows: pa.Table
     work: pa.Table
     bank: dict[str, np.ndarray] = field(default_factory=dict)
+    measurements: pa.Table = field(default_factory=MEASUREMENTS.empty_table)
+    texts: pa.Table = field(default_factory=TEXTS.empty_table)
+
+    def measuring(self, measurements: pa.Table, texts: pa.Table, work: pa.Table) -> "Plan":
+        """The same plan with measurements; `work` has their keys, some of them perhaps more than once."""
+        _, first = np.unique(work["key"].to_numpy(zero_copy_only=False), return_index=True)
+        work = pa.concat_tables([self.work, work.take(np.sort(first))])
+        return replace(self, measurements=measurements, texts=texts, work=work)
 
     @property
     def prompt_lengths(self) -> np.ndarray:
@@ -62,30 +82,39 @@ class Plan:
         return self.work.filter(pa.array([key not in done for key in self.work["key"].to_pylist()], pa.bool_()))
 
 
-def make_plan(config: Config, facts: ModelFacts | None = None, made: Vectors | None = None) -> Plan:
-    """Plan a run; reads problems and the model's tokenizer, never its weights but to fingerprint them.
+def make_plan(
+    config: Config,
+    facts: ModelFacts | None = None,
+    made: Vectors | None = None,
+    layout: Layout | None = None,
+    problems: list[Problem] | None = None,
+) -> Plan:
+    """Plan a run's completions; reads the model's tokenizer, never its weights but to fingerprint them.
 
     Args:
         made: sets of vectors that raybt made, beside those in files.
+        layout: what each stage runs; None takes the config's grids whose subsets it spells out.
+        problems: None reads the config's.
 
     Raises:
         UserError: what the config asks for cannot be done with this model or these problems.
     """
     facts = facts or resolve_model(config.model)
-    vectors = gather(config, made or {})
-    conditions = plan_conditions(config, facts, vectors)
+    layout = layout or plain_layout(config, facts)
+    vectors = gather(layout, made or {})
+    conditions = plan_conditions(config, facts, vectors, layout)
     prompts = plan_prompts(
-        load_problems(config.problems),
+        load_problems(config.problems) if problems is None else problems,
         config.prompt,
         facts.tokenizer,
         facts.context_length,
         config.sampling.max_new_tokens,
     )
-    cells = _Cells(config, prompts, conditions)
+    cells = _Cells(config, prompts, conditions, layout)
     digests = cells.digests(config, facts.fingerprint, prompts)
     keys = _hexadecimal(digests)
     rows, work = cells.rows(config, keys), cells.work(config, keys, digests)
-    return Plan(config, facts, prompts, conditions, rows, work, bank_of(config, expand_subsets(config, facts), vectors))
+    return Plan(config, facts, layout, prompts, conditions, rows, work, bank_of(layout, vectors))
 
 
 class _Cells:
@@ -94,7 +123,7 @@ class _Cells:
     So row `cell * samples + sample` of the keys is the key of that cell's sample.
     """
 
-    def __init__(self, config: Config, prompts: pa.Table, conditions: pa.Table):
+    def __init__(self, config: Config, prompts: pa.Table, conditions: pa.Table, layout: Layout):
         self.samples = config.sampling.samples
         self.variants = list(config.prompt.variants)
         self.problems: list[str] = prompts["problem"].to_pylist()[:: len(self.variants)]
@@ -105,14 +134,18 @@ class _Cells:
         self.treatments = list(dict.fromkeys(named))
         self.treatment_of = np.array([self.treatments.index(one) for one in named])  # [conditions]
         self.conditions = conditions
-        self.variants_of = self._variants_of_stages(config)
+        self.variants_of = {  # stage -> row numbers of its variants within a problem's prompts
+            stage: [self.variants.index(name) for name in layout.variants(stage, config)] for stage in layout.stages
+        }
+        self.problems_of = self._problems_of_stages(layout)
         self.prompt, self.treatment, self.number = self._number_cells(len(prompts))
 
-    def _variants_of_stages(self, config: Config) -> dict[str, list[int]]:
-        """Stage -> row numbers of its variants within a problem's prompts."""
+    def _problems_of_stages(self, layout: Layout) -> dict[str, np.ndarray]:
+        """Stage -> row numbers of the problems that it runs on, in the problems' order."""
+        place = {problem: row for row, problem in enumerate(self.problems)}
         return {
-            stage: [self.variants.index(name) for name in stage_variants(config, grid)]
-            for stage, grid in stages(config).items()
+            stage: np.sort(np.array([place[problem] for problem in layout.problems.get(stage, self.problems)], int))
+            for stage in layout.stages
         }
 
     def _number_cells(self, n_prompts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +153,7 @@ class _Cells:
         used = np.zeros((n_prompts, len(self.treatments)), dtype=bool)
         for stage, treated in zip(self.conditions["stage"].to_pylist(), self.treatment_of, strict=True):
             for variant in self.variants_of[stage]:
-                used[variant :: len(self.variants), treated] = True
+                used[self.problems_of[stage] * len(self.variants) + variant, treated] = True
         prompt, treated = np.nonzero(used)
         number = np.full(used.shape, -1, dtype=np.int64)
         number[prompt, treated] = np.arange(len(prompt))
@@ -157,11 +190,9 @@ class _Cells:
 
     def _condition_rows(self, condition: int) -> tuple[np.ndarray, ...]:
         """Row numbers of condition, variant, problem, sample and key of one condition's rows."""
-        variants = self.variants_of[self.conditions["stage"][condition].as_py()]
-        variant, problem, sample = (
-            axis.ravel().astype(np.int32)
-            for axis in np.meshgrid(variants, range(len(self.problems)), range(self.samples), indexing="ij")
-        )
+        stage = self.conditions["stage"][condition].as_py()
+        axes = np.meshgrid(self.variants_of[stage], self.problems_of[stage], range(self.samples), indexing="ij")
+        variant, problem, sample = (axis.ravel().astype(np.int32) for axis in axes)
         cell = self.number[problem * len(self.variants) + variant, self.treatment_of[condition]]
         return np.full(len(variant), condition, np.int32), variant, problem, sample, cell * self.samples + sample
 
@@ -171,6 +202,10 @@ class _Cells:
         streams = np.array(self.streams, dtype=np.uint64)[problem].ravel()
         table = pa.table({
             "key": keys,
+            "kind": pa.repeat("completion", len(keys)).dictionary_encode(),
+            "token": pa.nulls(len(keys), pa.int32()),
+            "target": pa.nulls(len(keys), pa.int32()),
+            "spec": pa.nulls(len(keys), _TEXT),
             "prompt": pa.array(np.repeat(self.prompt, self.samples), pa.int32()),
             "intervention": self._of_treatments("intervention"),
             "positions": self._of_treatments("positions"),

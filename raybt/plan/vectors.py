@@ -9,9 +9,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from raybt.config import Config, Grid
+from raybt.config import Grid
 from raybt.config import Vectors as Recipe
 from raybt.errors import UserError
+from raybt.plan.layout import Layout
+from raybt.plan.sites import order
 
 VectorSet = dict[str, np.ndarray]  # site -> [width], or [n, width] for resample; float32
 
@@ -42,16 +44,19 @@ def read_file(path: str) -> VectorSet:
     return {site: np.asarray(tensor, dtype=np.float32) for site, tensor in tensors.items()}
 
 
-def needed(config: Config, sites_of: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Set name -> the sites that grids use it at; with a set, the set that it takes its norms from."""
-    found: dict[str, set[str]] = {}
-    for grid in config.interventions.grids.values():
-        name = grid.vectors
-        while name is not None:
-            found.setdefault(name, set()).update(site for subset in grid.subsets for site in sites_of[subset])
-            name = config.interventions.vectors[name].like
-    order = [site for sites in sites_of.values() for site in sites]
-    return {name: tuple(dict.fromkeys(site for site in order if site in sites)) for name, sites in found.items()}
+def needed(layout: Layout) -> dict[str, tuple[str, ...]]:
+    """Set name -> the sites it is used at, by grids or measurements; with a set, the set whose norms it takes."""
+    found: dict[str, set[str]] = {name: set(sites) for name, sites in layout.measured_at.items()}
+    for grid in layout.grids:
+        if grid.vectors is not None:
+            used = (site for subset in grid.subsets for site in layout.subsets[subset])
+            found.setdefault(grid.vectors, set()).update(used)
+    for name in list(found):
+        like = layout.vectors[name].like
+        while like is not None:
+            found.setdefault(like, set()).update(found[name])
+            like = layout.vectors[like].like
+    return {name: tuple(sorted(sites, key=order)) for name, sites in found.items()}
 
 
 def vector_at(sets: Mapping[str, VectorSet], grid: Grid, site: str) -> np.ndarray:
@@ -81,26 +86,25 @@ def vector_at(sets: Mapping[str, VectorSet], grid: Grid, site: str) -> np.ndarra
     return vector
 
 
-def gather(config: Config, made: Mapping[str, VectorSet]) -> dict[str, VectorSet]:
+def gather(layout: Layout, made: Mapping[str, VectorSet]) -> dict[str, VectorSet]:
     """Every set that is there: those in files, read, and those that were made.
 
     Raises:
         UserError: a file is missing or is no safetensors.
     """
-    recipes = config.interventions.vectors
+    recipes = layout.vectors
     files = {name: read_file(recipe.path) for name, recipe in recipes.items() if recipe.path is not None}
     return {**files, **{name: made[name] for name in recipes if name in made}}
 
 
-def bank_of(
-    config: Config, sites_of: Mapping[str, tuple[str, ...]], vectors: Mapping[str, VectorSet]
-) -> dict[str, np.ndarray]:
-    """Content hash -> vector, of every vector that a grid uses."""
+def bank_of(layout: Layout, vectors: Mapping[str, VectorSet]) -> dict[str, np.ndarray]:
+    """Content hash -> vector, of every vector that a grid or a measurement uses."""
     used = [
         vector_at(vectors, grid, site)
-        for grid in config.interventions.grids.values()
+        for grid in layout.grids
         if grid.vectors is not None
         for subset in grid.subsets
-        for site in sites_of[subset]
+        for site in layout.subsets[subset]
     ]
+    used += [vectors[name][site] for name, sites in layout.measured_at.items() for site in sites if name in vectors]
     return {content_hash(vector): vector for vector in used}

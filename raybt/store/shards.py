@@ -1,4 +1,4 @@
-"""Committed rows: Parquet shards under `completions/` and `failures/`, written by replicas, each key read once.
+"""Committed rows: Parquet shards in a folder for each kind, and `failures/`, written by replicas, each key read once.
 
 A shard is `{block}-{part}.parquet`. A row is done when its shard is in place; there is no other ledger.
 """
@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, FAILURES
+from raybt.store.schemas.study import LENSES, SCANS
 
-COMPLETED = "completions"
+COMPLETED, LENSED, SCANNED = "completions", "lenses", "scans"
 FAILED = "failures"
+KINDS = {COMPLETED: COMPLETIONS, LENSED: LENSES, SCANNED: SCANS}
 _READERS = 8  # an object store answers slowly, but many at once
 
 
@@ -23,8 +25,8 @@ class Done:
     """What a run has.
 
     Args:
-        keys: keys of committed completions.
-        shards: names of their shards, in order.
+        keys: keys of committed rows of every kind.
+        shards: names of the completions' shards, in order.
         failed: key -> error, of rows that failed and have no completion.
         torn: (name, reason) of files that are no whole shard; set aside if the folder was repaired.
         repeated: (name, rows) of shards with keys that an earlier shard has; rewritten without them if repaired.
@@ -35,6 +37,8 @@ class Done:
     failed: dict[str, str] = field(default_factory=dict)
     torn: list[tuple[str, str]] = field(default_factory=list)
     repeated: list[tuple[str, int]] = field(default_factory=list)
+    measured: dict[str, list[str]] = field(default_factory=dict)
+    """Kind -> names of the shards of measurements."""
 
 
 def done(folder: RunFolder, repair: bool = False) -> Done:
@@ -43,29 +47,34 @@ def done(folder: RunFolder, repair: bool = False) -> Done:
     With `repair` (when no replica is writing) shards are read whole against their checksums, torn and foreign files are
     set aside, and keys that stand in two shards are taken out of the later one.
     """
-    columns, torn = _read_all(folder, COMPLETED, COMPLETIONS, ["key"], thorough=repair)
     keys: set[str] = set()
+    torn: list[tuple[str, str]] = []
     repeated: list[tuple[str, int]] = []
-    for name, table in columns.items():
-        extra = _add(keys, table["key"].to_pylist())
-        if extra:
-            repeated.append((name, extra))
+    shards: dict[str, list[str]] = {}
+    for kind in KINDS:
+        columns, broken = _read_all(folder, kind, KINDS[kind], ["key"], thorough=repair)
+        torn += broken
+        counts = [(name, _add(keys, table["key"].to_pylist())) for name, table in columns.items()]
+        twice = [(name, extra) for name, extra in counts if extra]
+        repeated += twice
+        if repair and twice:
+            _drop_repeats(folder, kind, list(columns), {name for name, _ in twice})
+        shards[kind] = [name for name in columns if folder.exists(name)] if repair and twice else list(columns)
     failed, torn_failures = _failures(folder, keys, thorough=repair)
     torn += torn_failures
-    if repair:
-        _repair(folder, list(columns), torn, repeated)
-    shards = [name for name in columns if folder.exists(name)] if repair and repeated else list(columns)
-    return Done(keys, shards, failed, torn, repeated)
+    for name, _ in torn if repair else ():
+        folder.move_aside(name)
+    return Done(keys, shards.pop(COMPLETED), failed, torn, repeated, shards)
 
 
 def shard_name(block: str, part: int, kind: str = COMPLETED) -> str:
     return f"{kind}/{block}-{part:03d}.parquet"
 
 
-def commit_completions(folder: RunFolder, block: str, part: int, table: pa.Table) -> str:
-    """Write one shard of completions; gives its name."""
-    name = shard_name(block, part)
-    folder.commit_table(name, table, COMPLETIONS)
+def commit_rows(folder: RunFolder, kind: str, block: str, part: int, table: pa.Table) -> str:
+    """Write one shard of a kind's rows; gives its name."""
+    name = shard_name(block, part, kind)
+    folder.commit_table(name, table, KINDS[kind])
     return name
 
 
@@ -78,13 +87,14 @@ def commit_failures(folder: RunFolder, block: str, part: int, table: pa.Table) -
 
 def committed_in_block(folder: RunFolder, block: str) -> tuple[set[str], int]:
     """Keys that earlier attempts at a block committed, and the first part number that no attempt has used."""
-    pattern = re.compile(rf"(?:{COMPLETED}|{FAILED})/{re.escape(block)}-([0-9]+)\.parquet")
-    matches = [
-        match for kind in (COMPLETED, FAILED) for name, _ in folder.list(kind) if (match := pattern.fullmatch(name))
-    ]
-    completed = [match[0] for match in matches if match[0].startswith(COMPLETED)]
-    columns, _ = _read_some(folder, completed, COMPLETIONS, ["key"])
-    keys = {key for table in columns.values() for key in table["key"].to_pylist()}
+    folders = (*KINDS, FAILED)
+    pattern = re.compile(rf"(?:{'|'.join(folders)})/{re.escape(block)}-([0-9]+)\.parquet")
+    matches = [match for kind in folders for name, _ in folder.list(kind) if (match := pattern.fullmatch(name))]
+    keys: set[str] = set()
+    for kind, schema in KINDS.items():
+        names = [match[0] for match in matches if match[0].startswith(f"{kind}/")]
+        columns, _ = _read_some(folder, names, schema, ["key"])
+        keys.update(key for table in columns.values() for key in table["key"].to_pylist())
     return keys, max((int(match[1]) + 1 for match in matches), default=0)
 
 
@@ -95,13 +105,18 @@ def read_completions(folder: RunFolder, names: Sequence[str]) -> pa.Table:
         ValueError: a shard is torn.
         FileNotFoundError: a shard is gone.
     """
-    tables = [_read_whole(folder, name) for name in names]
-    return pa.concat_tables(tables) if tables else COMPLETIONS.empty_table()
+    return read_rows(folder, COMPLETED, names)
 
 
-def _read_whole(folder: RunFolder, name: str) -> pa.Table:
+def read_rows(folder: RunFolder, kind: str, names: Sequence[str]) -> pa.Table:
+    """The rows of these shards of one kind, in their order; raises as `read_completions`."""
+    tables = [_read_whole(folder, name, KINDS[kind]) for name in names]
+    return pa.concat_tables(tables) if tables else KINDS[kind].empty_table()
+
+
+def _read_whole(folder: RunFolder, name: str, schema: pa.Schema) -> pa.Table:
     try:
-        return folder.read_table(name, COMPLETIONS)
+        return folder.read_table(name, schema)
     except FileNotFoundError:
         raise
     except (ValueError, OSError) as error:
@@ -156,28 +171,24 @@ def _failures(folder: RunFolder, done: set[str], thorough: bool) -> tuple[dict[s
     return {key: error for key, error in errors.items() if key not in done}, torn
 
 
-def _repair(folder: RunFolder, shards: list[str], torn: list[tuple[str, str]], repeated: list[tuple[str, int]]) -> None:
-    for name, _ in torn:
-        folder.move_aside(name)
-    if not repeated:
-        return
+def _drop_repeats(folder: RunFolder, kind: str, shards: list[str], touched: set[str]) -> None:
+    """Rewrite the shards of `touched` without the keys that an earlier shard has."""
     seen: set[str] = set()
-    touched = {name for name, _ in repeated}
     for name in shards:
         if name in touched:
-            _drop_repeated(folder, name, seen)
+            _drop_repeated(folder, kind, name, seen)
         else:
-            seen.update(folder.read_table(name, COMPLETIONS, ["key"])["key"].to_pylist())
+            seen.update(folder.read_table(name, KINDS[kind], ["key"])["key"].to_pylist())
 
 
-def _drop_repeated(folder: RunFolder, name: str, seen: set[str]) -> None:
+def _drop_repeated(folder: RunFolder, kind: str, name: str, seen: set[str]) -> None:
     """Rewrite a shard with the first row of each key that is not in `seen`; adds its keys to `seen`."""
-    table = folder.read_table(name, COMPLETIONS)
+    table = folder.read_table(name, KINDS[kind])
     keep = []
     for key in table["key"].to_pylist():
         keep.append(key not in seen)
         seen.add(key)
     if any(keep):
-        folder.commit_table(name, table.filter(pa.array(keep)), COMPLETIONS)
+        folder.commit_table(name, table.filter(pa.array(keep)), KINDS[kind])
     else:
         folder.remove(name)

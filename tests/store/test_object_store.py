@@ -4,7 +4,7 @@ import pytest
 
 from raybt.errors import UserError
 from raybt.store.folder import RunFolder, run_root
-from raybt.store.shards import commit_completions, committed_in_block, done, read_completions
+from raybt.store.shards import COMPLETED, commit_rows, committed_in_block, done, read_completions
 from tests.store.shards import completions
 
 server_of = pytest.importorskip("moto.server", reason="needs moto[server]")
@@ -50,8 +50,8 @@ def test_a_missing_bucket_is_refused_in_one_line(folder, endpoint):
 
 
 def test_shards_keep_their_promises(folder):
-    commit_completions(folder, "b1", 0, completions("k1", "k2"))
-    commit_completions(folder, "b2", 0, completions("k2", "k3"))
+    commit_rows(folder, COMPLETED, "b1", 0, completions("k1", "k2"))
+    commit_rows(folder, COMPLETED, "b2", 0, completions("k2", "k3"))
     folder.commit("completions/b3-000.parquet", b"torn")
     found = done(folder, repair=True)
     assert (found.keys, [name for name, _ in found.torn]) == ({"k1", "k2", "k3"}, ["completions/b3-000.parquet"])

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from raybt.store.folder import RunFolder
 from raybt.store.shards import (
-    commit_completions,
+    COMPLETED,
     commit_failures,
+    commit_rows,
     committed_in_block,
     done,
     read_completions,
@@ -29,26 +30,26 @@ def test_nothing_is_done_in_an_empty_folder(folder):
 
 
 def test_committed_rows_are_done(folder):
-    first = commit_completions(folder, "b1", 0, completions("k1", "k2"))
-    second = commit_completions(folder, "b2", 0, completions("k3"))
+    first = commit_rows(folder, COMPLETED, "b1", 0, completions("k1", "k2"))
+    second = commit_rows(folder, COMPLETED, "b2", 0, completions("k3"))
     found = done(folder)
     assert (found.keys, found.shards, found.torn, found.repeated) == ({"k1", "k2", "k3"}, [first, second], [], [])
     assert read_completions(folder, found.shards)["key"].to_pylist() == ["k1", "k2", "k3"]
 
 
 def test_a_retried_block_learns_its_own_keys_and_a_new_part(folder):
-    commit_completions(folder, "b1", 0, completions("k1"))
-    commit_completions(folder, "b1", 1, completions("k2"))
+    commit_rows(folder, COMPLETED, "b1", 0, completions("k1"))
+    commit_rows(folder, COMPLETED, "b1", 1, completions("k2"))
     commit_failures(folder, "b1", 4, failures("k3"))
-    commit_completions(folder, "b1-x", 9, completions("k9"))
-    commit_completions(folder, "b11", 9, completions("k8"))
+    commit_rows(folder, COMPLETED, "b1-x", 9, completions("k9"))
+    commit_rows(folder, COMPLETED, "b11", 9, completions("k8"))
     assert committed_in_block(folder, "b1") == ({"k1", "k2"}, 5)
 
 
 def test_failed_rows_are_failed_until_they_are_done(folder):
     commit_failures(folder, "b1", 0, failures("k1", "k2", error="first"))
     commit_failures(folder, "b2", 0, failures("k2", error="second"))
-    commit_completions(folder, "b3", 0, completions("k1"))
+    commit_rows(folder, COMPLETED, "b3", 0, completions("k1"))
     found = done(folder)
     assert (found.keys, found.failed) == ({"k1"}, {"k2": "second"})
 
@@ -68,8 +69,8 @@ def flipped(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("spoil", [cut, zeroed, flipped, lambda data: b"", lambda data: b"not parquet"])
 def test_torn_shards_are_set_aside_named_and_their_rows_missing(folder, spoil):
-    good = commit_completions(folder, "b1", 0, completions("k1"))
-    torn = commit_completions(folder, "b2", 0, completions("k2"))
+    good = commit_rows(folder, COMPLETED, "b1", 0, completions("k1"))
+    torn = commit_rows(folder, COMPLETED, "b2", 0, completions("k2"))
     folder.commit(torn, spoil(folder.read(torn)))
     seen = done(folder)
     assert (seen.keys, seen.shards, [name for name, _ in seen.torn]) == ({"k1"}, [good], [torn])
@@ -93,7 +94,7 @@ def test_torn_failures_are_set_aside_too(folder):
 
 
 def test_what_a_kill_between_write_and_replace_leaves_is_not_there(folder, tmp_path):
-    commit_completions(folder, "b1", 0, completions("k1"))
+    commit_rows(folder, COMPLETED, "b1", 0, completions("k1"))
     whole = (tmp_path / "run/completions/b1-000.parquet").read_bytes()
     (tmp_path / "run/completions/.b2-000.parquet.abc.tmp").write_bytes(whole[:99])
     found = done(folder, repair=True)
@@ -105,7 +106,7 @@ def test_what_a_kill_between_write_and_replace_leaves_is_not_there(folder, tmp_p
 def test_after_repair_each_key_stands_once_with_its_first_row(tmp_path_factory, shards):
     folder = RunFolder(str(tmp_path_factory.mktemp("run")))
     for number, keys in enumerate(shards):
-        commit_completions(folder, f"b{number}", 0, completions(*keys, token=number))
+        commit_rows(folder, COMPLETED, f"b{number}", 0, completions(*keys, token=number))
     before = done(folder)
     found = done(folder, repair=True)
     rows = read_completions(folder, found.shards).to_pylist()
@@ -118,7 +119,7 @@ def test_after_repair_each_key_stands_once_with_its_first_row(tmp_path_factory, 
 
 
 def test_a_shard_that_is_torn_past_its_keys_is_named_when_read_and_found_by_repair(folder):
-    name = commit_completions(folder, "b1", 0, completions(*[f"k{n}" for n in range(100)]))
+    name = commit_rows(folder, COMPLETED, "b1", 0, completions(*[f"k{n}" for n in range(100)]))
     data = bytearray(folder.read(name))
     column = pq.ParquetFile(pa.BufferReader(bytes(data))).metadata.row_group(0).column(1)
     data[column.data_page_offset - 1] ^= 0xFF  # the last byte of the page before, which holds the distinct tokens
@@ -130,7 +131,7 @@ def test_a_shard_that_is_torn_past_its_keys_is_named_when_read_and_found_by_repa
 
 
 def test_an_outage_is_not_taken_for_a_torn_shard(folder, monkeypatch):
-    commit_completions(folder, "b1", 0, completions("k1"))
+    commit_rows(folder, COMPLETED, "b1", 0, completions("k1"))
 
     def fail(*_, **__):
         raise OSError("the store does not answer")

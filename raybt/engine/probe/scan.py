@@ -83,12 +83,12 @@ def scan(
     text = Text(anatomy, tuple(tokens[: max(events)]))
     planned: list[Intervention] = [(), *interventions, ()]
     rows = [(event - 1, terms) for event in events for terms in planned]
-    logits = torch.cat([_read(text, rows[start : start + ROWS], bank) for start in range(0, len(rows), ROWS)])
+    logits = torch.cat([read_rows(text, rows[start : start + ROWS], bank) for start in range(0, len(rows), ROWS)])
     table = logits.float().view(len(events), len(planned), -1)
     return Scan(table[:, 1:-1], table[:, 0], table[:, -1])
 
 
-def _read(text: Text, rows: list[tuple[int, Intervention]], bank: Bank | None) -> Tensor:
+def read_rows(text: Text, rows: list[tuple[int, Intervention]], bank: Bank | None) -> Tensor:
     """Logits of rows (position, intervention), [rows, vocabulary]."""
     device = text.anatomy.device
     hooks = Hooks(text.anatomy, len(rows), bank)
