@@ -18,7 +18,7 @@ def wilson(k: float, n: float) -> tuple[float, float]:
     if n == 0:
         return nan, nan
     low, high = np.clip(proportion_confint(k, n, alpha=ALPHA, method="wilson"), 0, 1)  # pyright: ignore
-    return float(low), float(high)
+    return min(float(low), k / n), max(float(high), k / n)  # k = n may give a bound just under 1
 
 
 def clustered_rate(values: Sequence[bool] | np.ndarray, clusters: Sequence | np.ndarray) -> tuple[float, float, float]:

@@ -65,6 +65,7 @@ def test_wilson():
     assert wilson(0, 10) == (0, pytest.approx(0.2775, abs=1e-4))
     assert wilson(50, 100) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
     assert all(map(isnan, wilson(0, 0)))
+    assert all(wilson(n, n)[1] == 1 and wilson(0, n)[0] == 0 for n in range(1, 300))
 
 
 def test_where_nothing_can_be_estimated_each_cluster_is_one_value():
