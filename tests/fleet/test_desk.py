@@ -1,6 +1,9 @@
 """The desk: blocks come and go, the slots stay full."""
 
 import asyncio
+import threading
+
+import pytest
 
 from raybt.engine.decode import Decoder
 from raybt.engine.request import Request, Sampling
@@ -56,3 +59,25 @@ def test_what_the_decoder_notes_reaches_the_desks_owner(toy):
     asyncio.run(one())
     decoder.close()
     assert notes == ["out of memory with 64 slots; went on with 32"]
+
+
+def test_a_call_is_answered_between_steps_and_its_error_goes_to_who_asked(toy):
+    decoder, broken, threads = Decoder(toy, Sampling(), 16, 64), [], []
+    desk = Desk(decoder, lambda *numbers: None, broken.append)
+
+    def measure():
+        assert decoder.hooks.live is None  # not within a step
+        threads.append(threading.current_thread().name)
+        return "measured"
+
+    async def both():
+        outbox = desk.submit(block("a", 40))
+        answers = [await desk.call(measure) for _ in range(3)]
+        with pytest.raises(ZeroDivisionError):
+            await desk.call(lambda: 1 / 0)
+        return answers, [(await outbox.get()).key for _ in range(40)]
+
+    answers, keys = asyncio.run(both())
+    decoder.close()
+    assert answers == ["measured"] * 3 and set(threads) == {"decode"}
+    assert sorted(keys) == sorted(row.key for row in block("a", 40)) and not broken

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from raybt.errors import UserError
 from raybt.fleet.driver import run
-from raybt.fleet.made import made_vectors
-from raybt.fleet.vectors import make_vectors, random_like
-from raybt.plan.rows import make_plan
+from raybt.fleet.standing import given, stand
+from raybt.fleet.vectors import make_vectors, mean_norm, random_like
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import CONDITION_TABLE
@@ -31,6 +29,7 @@ INTERVENTIONS = {
         "waits": {"subsets": ["some"], "operation": "zero", "positions": "after_trigger", "window": [0, 4]},
     },
 }
+NEEDS = {"steer": "onset", "control": "control", "erase": "onset", "means": "means", "donors": "donors"}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,8 @@ def made(local_ray, tmp_path_factory):
         interventions=INTERVENTIONS,
         sampling={"samples": 2, "max_new_tokens": 120, "temperature": 0.7},
     )
-    with pytest.raises(UserError, match="run raybt vectors"):
-        make_plan(config, made=made_vectors(config))
+    waiting = stand(given(config)).plan.layout.waiting
+    assert waiting == {name: f"the vectors {vectors}" for name, vectors in NEEDS.items()}
     return config, make_vectors(config, None, None).to_pylist()
 
 
@@ -54,7 +53,7 @@ def test_sets_hold_a_vector_for_every_site_and_controls_are_as_long(made):
     assert set(named) == {(name, site) for name in sites for site in sites[name]}
     assert named["control", "resid.3"]["norm"] == pytest.approx(named["onset", "resid.3"]["norm"], rel=1e-5)
     assert named["donors", "mlp.4"]["rows"] == 32 and named["means", "mlp.4"]["rows"] == 1
-    vectors = made_vectors(config)
+    vectors = stand(given(config)).vectors
     assert vectors["means"]["head.4.1"].shape == (32,) and vectors["donors"]["mlp.4"].shape == (32, 128)
 
 
@@ -77,7 +76,8 @@ def test_a_run_uses_them_and_every_receipt_is_as_its_positions_demand(made):
     receipts = read_completions(folder, done(folder).shards)["receipt"].to_pylist()
     touched = {entry["site"] for receipt in receipts for entry in receipt}
     assert touched == {"resid.3", "mlp.4", "head.4.1"}
-    plan = make_plan(config, made=made_vectors(config))
+    plan = stand(given(config)).plan
+    assert not plan.layout.waiting
     hashes = {term.vector for text in plan.work["intervention"].to_pylist() for term in parse_canonical(text)} - {None}
     assert hashes == set(plan.bank) and len(hashes) == 6
 
@@ -86,4 +86,7 @@ def test_a_random_direction_is_its_seeds_and_sites_own():
     like = np.arange(1, 65, dtype=np.float32)
     one, other, elsewhere = random_like(like, 0, "mlp.1"), random_like(like, 1, "mlp.1"), random_like(like, 0, "mlp.2")
     assert np.array_equal(one, random_like(like, 0, "mlp.1"))
+    assert np.linalg.norm(one) == pytest.approx(np.linalg.norm(like))
+    table = np.stack([like, 3 * like])
+    assert np.linalg.norm(random_like(table, 0, "mlp.1")) == pytest.approx(2 * mean_norm(like), rel=1e-5)
     assert abs(one @ other) < 0.6 * (like @ like) and abs(one @ elsewhere) < 0.6 * (like @ like)
