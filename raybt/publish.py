@@ -8,6 +8,9 @@ from raybt.report import Results, render
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import MANIFEST, read_config_yaml
 from raybt.store.schemas import SUMMARIES
+from raybt.store.schemas.study import DECISIONS, STUDY_TABLES
+
+DECIDED = "decisions.parquet"
 
 
 def publish(folder: RunFolder) -> None:
@@ -16,7 +19,8 @@ def publish(folder: RunFolder) -> None:
     Raises:
         UserError: the run has no tables yet.
     """
-    results = Results(yaml.safe_load(read_config_yaml(folder)), folder.read_json(MANIFEST), **_tables(folder))
+    config, manifest = yaml.safe_load(read_config_yaml(folder)), folder.read_json(MANIFEST)
+    results = Results(config, manifest, **_tables(folder), study=_study(folder), decisions=_decisions(folder))
     files = render(results)
     for name, data in files.items():
         folder.commit(name, data)
@@ -34,3 +38,13 @@ def _tables(folder: RunFolder) -> dict[str, pd.DataFrame]:
             "finish the run: raybt run CONFIG",
         )
     return {table: folder.read_table(name, SUMMARIES[table]).to_pandas() for table, name in names.items()}
+
+
+def _study(folder: RunFolder) -> dict[str, pd.DataFrame]:
+    names = {table: f"tables/{table}.parquet" for table in STUDY_TABLES}
+    there = {table: name for table, name in names.items() if folder.exists(name)}
+    return {table: folder.read_table(name, STUDY_TABLES[table]).to_pandas() for table, name in there.items()}
+
+
+def _decisions(folder: RunFolder) -> pd.DataFrame | None:
+    return folder.read_table(DECIDED, DECISIONS).to_pandas() if folder.exists(DECIDED) else None

@@ -1,5 +1,6 @@
 """What the report may say of the conditions: which qualify, which collapsed, which can't be judged."""
 
+from raybt.report.controlled import objections
 from raybt.report.findings import INCOMPLETE, LOWERS, RAISES, finding_of
 from raybt.report.results import (
     Results,
@@ -9,6 +10,7 @@ from raybt.report.results import (
     named,
     rows_of,
     several_stages,
+    study_rows,
     variants_of,
 )
 from raybt.report.wording import (
@@ -25,11 +27,13 @@ from raybt.report.wording import (
 MOST_NAMED = 4  # longer lists are for the tables
 SPARED = "with no measured loss of accuracy"
 HARMED = "at a cost in accuracy, so more than backtracking depends on what was changed"
+UNCONTROLLED = "but no claim rests on it, for want of an effect larger than that of random controls"
 NONE_QUALIFIES = (
-    "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected) while accuracy "
-    "holds. Nothing here shows that backtracking, rather than the model's work at large, depends on the sites that "
-    "were tried."
+    "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected{controls}) while "
+    "accuracy holds. Nothing here shows that backtracking, rather than the model's work at large, depends on the sites "
+    "that were tried."
 )
+CONTROLLED = ", and more than random controls do,"
 
 
 def qualifying(results: Results) -> str:
@@ -39,15 +43,30 @@ def qualifying(results: Results) -> str:
         return "Only the baseline was run, so there is nothing to compare it with yet."
     if all(finding_of(row) == INCOMPLETE for row in rows):
         return "No condition can be judged yet."
-    spared, harmed = _by_harm(rows, _contrasts(results))
+    objected = objections(results)
+    sound = [row for row in rows if _place(row) not in objected]
+    spared, harmed = _by_harm(sound, _contrasts(results))
     claims = [
         _claim(results, part, finding, verb, tail)
         for part, tail in ((spared, SPARED), (harmed, HARMED))
         for finding, verb in ((LOWERS, "lower"), (RAISES, "raise"))
     ]
     if not any(finding_of(row) in (LOWERS, RAISES) for row in spared):
-        claims.insert(0, NONE_QUALIFIES)
-    return " ".join(filter(None, claims))
+        claims.insert(0, NONE_QUALIFIES.format(controls=CONTROLLED if has_controls(results) else ""))
+    return " ".join(filter(None, [*claims, _uncontrolled(results, rows, objected)]))
+
+
+def has_controls(results: Results) -> bool:
+    return bool(study_rows(results, "controls"))
+
+
+def _uncontrolled(results: Results, rows: list[TableRow], objected: dict[tuple, str]) -> str:
+    """Changes that random controls of the same size bring about as well."""
+    found = [row for row in rows if _place(row) in objected and finding_of(row) in (LOWERS, RAISES)]
+    if not found:
+        return ""
+    said = [f"{name}: {objected[_place(row)]}" for row, name in _once_each(found, results)]
+    return f"{_subject(found, 'changes', 'change')} the onset rate, {UNCONTROLLED}: {some(said, '; ')}."
 
 
 def _by_harm(rows: list[TableRow], contrasts: dict[tuple, TableRow]) -> tuple[list[TableRow], list[TableRow]]:
@@ -140,5 +159,9 @@ def some(items: list[str], separator: str = ", ") -> str:
     return listed(items) if separator == ", " else separator.join(items)
 
 
+def _place(row: TableRow) -> tuple:
+    return row["stage"], row["condition"], row["variant"]
+
+
 def _identity(row: TableRow, measure: str) -> tuple:
-    return row["stage"], row["condition"], row["variant"], measure
+    return *_place(row), measure

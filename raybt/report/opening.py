@@ -4,8 +4,13 @@ from typing import Any
 
 from raybt.report.blocks import Block, Paragraph, Warning
 from raybt.report.claims import collapsed, incomplete, qualifying, some
+from raybt.report.listed import listed
 from raybt.report.results import Results, TableRow, is_baseline, is_mixed, named, rows_of, several_stages, variants_of
-from raybt.report.wording import code, is_missing, listed, percent, percent_with_bounds, plain, plural, text
+from raybt.report.searched import search_stages
+from raybt.report.sections.controls import ran
+from raybt.report.sections.search import headlines
+from raybt.report.wording import code, is_missing, percent, percent_with_bounds, plain, plural, text
+from raybt.report.wording import listed as listed_words
 
 MUCH_TRUNCATED = 0.10  # above this share, an onset rate is partly a matter of the token limit
 
@@ -25,23 +30,30 @@ def subtitle(results: Results) -> str:
 
 
 def opening(results: Results) -> list[Block]:
-    """Warnings first, then what was run, the baseline, what qualifies and what collapsed."""
+    """Warnings, then what a search confirmed, what was run, the baseline, what qualifies and what collapsed."""
     if results.conditions.empty:
         return [Warning("The conditions table is empty: nothing has been run or aggregated yet.")]
+    conditions = listed(results)
     texts = [
-        _what_was_run(results),
-        _baselines(results),
-        qualifying(results),
-        collapsed(results),
-        incomplete(results),
+        *headlines(results),
+        _what_was_run(conditions, results),
+        _baselines(conditions),
+        qualifying(conditions),
+        collapsed(conditions),
+        incomplete(conditions),
     ]
     return [*warnings(results), *[Paragraph(text) for text in texts if text]]
 
 
 def warnings(results: Results) -> list[Block]:
-    rows = rows_of(results.conditions)
-    variants = variants_of(results.conditions)
-    found = [_gaps(rows), _at_chance(rows, variants), _truncated(rows, variants), _mixed(rows_of(results.contrasts))]
+    conditions = listed(results)
+    rows, variants = rows_of(conditions.conditions), variants_of(results.conditions)
+    found = [
+        _gaps(rows_of(results.conditions)),
+        _at_chance(rows, variants),
+        _truncated(rows, variants),
+        _mixed(rows_of(conditions.contrasts)),
+    ]
     return [Warning(text) for text in found if text]
 
 
@@ -89,10 +101,19 @@ def _mixed(contrasts: list[TableRow]) -> str:
     )
 
 
-def _what_was_run(results: Results) -> str:
-    return (
-        f"{code(_model(results.manifest))} was given {_problems(results)}, {_conditions(results)}. {_counts(results)}"
-    )
+def _what_was_run(conditions: Results, results: Results) -> str:
+    """Conditions are told one by one; what else ran, controls and a search's candidates, is counted in one line."""
+    what = f"{code(_model(results.manifest))} was given {_problems(conditions)}, {_conditions(conditions)}"
+    return " ".join(filter(None, (f"{what}. {_counts(conditions)}", ran(results), _candidates(results))))
+
+
+def _candidates(results: Results) -> str:
+    stages = search_stages(results)
+    rows = [row for row in rows_of(results.conditions) if row["stage"] in stages]
+    if not rows:
+        return ""
+    totals = [f"{_total(rows, name):,} {said}" for name, said in (("done", "done"), ("failed", "failed"))]
+    return f"The search planned {_total(rows, 'planned'):,} completions, {listed_words(totals)}."
 
 
 def _problems(results: Results) -> str:
@@ -101,7 +122,9 @@ def _problems(results: Results) -> str:
     problems = max((n for n in counts if not is_missing(n)), default=0)
     samples = (results.config.get("sampling") or {}).get("samples")
     each = f" with {plural(samples, 'sample')} each" if samples else ""
-    prompts = f", under {len(variants)} prompt variants ({listed(map(code, variants))})" if len(variants) > 1 else ""
+    prompts = (
+        f", under {len(variants)} prompt variants ({listed_words(map(code, variants))})" if len(variants) > 1 else ""
+    )
     return f"{plural(int(problems), 'problem') if problems else 'its problems'}{each}{prompts}"
 
 
@@ -126,10 +149,14 @@ def _counts(results: Results) -> str:
 
 
 def _baselines(results: Results) -> str:
-    """One sentence a variant; stages that share the baseline's rows do not repeat it."""
+    """One sentence a variant: of the stage with the most problems, since stages may have only half of them."""
     variants = variants_of(results.conditions)
-    sentences = [_baseline(row, variants) for row in rows_of(results.conditions) if is_baseline(row)]
-    return " ".join(dict.fromkeys(sentences)) or "There is no baseline in the table, so no condition can be judged."
+    rows = sorted((row for row in rows_of(results.conditions) if is_baseline(row)), key=lambda row: -row["problems"])
+    widest: dict[str, TableRow] = {}
+    for row in rows:
+        widest.setdefault(row["variant"], row)
+    said = " ".join(_baseline(widest[variant], variants) for variant in variants if variant in widest)
+    return said or "There is no baseline in the table, so no condition can be judged."
 
 
 def _baseline(row: TableRow, variants: list[str]) -> str:

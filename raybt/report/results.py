@@ -1,7 +1,7 @@
 """What a report is written from, and how its rows are chosen."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,8 @@ from raybt.config import BASELINE
 from raybt.report.wording import code, is_missing
 
 TableRow = dict[str, Any]
+
+CONTROL, DIRECTION = "control", "direction"  # roles of conditions: a matched random subset, a random direction
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Results:
         conditions: one row a (stage, condition, variant), columns as in `store.schemas.CONDITION_TABLE`.
         contrasts: one row a (stage, condition, variant, measure), columns as in `CONTRAST_TABLE`.
         examples: one row a pair of completions, columns as in `EXAMPLE_TABLE`.
+        study: further tables by their names in `STUDY_TABLES`; absent or empty where the config has no such stage.
+        decisions: what was decided between waves, columns as in `DECISIONS`; None where nothing was.
     """
 
     config: dict[str, Any]
@@ -29,10 +33,34 @@ class Results:
     conditions: pd.DataFrame
     contrasts: pd.DataFrame
     examples: pd.DataFrame
+    study: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    decisions: pd.DataFrame | None = None
 
 
 def rows_of(table: pd.DataFrame) -> list[TableRow]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def study_rows(results: Results, name: str) -> list[TableRow]:
+    """Rows of one of the study's tables; none where there is no such table."""
+    return rows_of(results.study[name]) if name in results.study else []
+
+
+def study_groups(results: Results, name: str, *columns: str) -> Iterator[tuple[tuple[Any, ...], list[TableRow]]]:
+    """Rows of one of the study's tables that agree in `columns`; nothing where there is no such table."""
+    yield from groups(results.study.get(name, pd.DataFrame()), *columns)
+
+
+def without_controls(results: Results) -> Results:
+    """Baseline and targets alone. Controls have no finding of their own: they say how large chance effects are."""
+    controls = {(row["stage"], row["condition"]) for row in rows_of(results.conditions) if is_control(row)}
+    tables = {name: _outside(getattr(results, name), controls) for name in ("conditions", "contrasts", "examples")}
+    return replace(results, **tables)
+
+
+def _outside(table: pd.DataFrame, controls: set[tuple[str, str]]) -> pd.DataFrame:
+    places = zip(table["stage"], table["condition"], strict=True)
+    return table.loc[[place not in controls for place in places]]
 
 
 def select(table: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
@@ -58,6 +86,10 @@ def several_stages(results: Results) -> bool:
 
 def is_baseline(row: TableRow) -> bool:
     return row["condition"] == BASELINE
+
+
+def is_control(row: TableRow) -> bool:
+    return row.get("role") in (CONTROL, DIRECTION)
 
 
 def is_collapsed(row: TableRow) -> bool:

@@ -48,6 +48,24 @@ def point_bounds(low: Any, high: Any) -> str:
     return NOTHING if is_missing(low) or is_missing(high) else f"[{points(low)}, {points(high)}]"
 
 
+def points_in_words(row: Any, stem: str, also: str = "") -> str:
+    """'−12.5 percentage points (95% interval −18.0 to −7.1, also)' from a table's row."""
+    ends = [points(row[f"{stem}{end}"]) for end in ("_low", "_high")]
+    return f"{points(row[stem])} percentage points{_in_brackets(ends, also)}"
+
+
+def number_in_words(row: Any, stem: str, unit: str = "", digits: int = 2) -> str:
+    """'+0.61 nats (95% interval +0.51 to +0.71)' from a table's row."""
+    ends = [number(row[f"{stem}{end}"], digits, "+") for end in ("_low", "_high")]
+    return f"{number(row[stem], digits, '+')}{f' {unit}' * bool(unit)}{_in_brackets(ends)}"
+
+
+def _in_brackets(ends: list[str], also: str = "") -> str:
+    interval = "" if NOTHING in ends else f"95% interval {ends[0]} to {ends[1]}"
+    inside = ", ".join(filter(None, (interval, also)))
+    return f" ({inside})" if inside else ""
+
+
 def probability(p: Any) -> str:
     if is_missing(p):
         return NOTHING

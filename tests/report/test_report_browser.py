@@ -39,5 +39,5 @@ def test_page_fits_a_phone_and_says_nothing_on_the_console(many, tmp_path):
     assert measured, done.stderr[-2000:]
     width, broken, pictures = map(int, measured.groups())
     assert width <= PHONE
-    assert broken == 0 and pictures == 2
+    assert broken == 0 and pictures == 3
     assert "CONSOLE" not in done.stderr

@@ -15,7 +15,7 @@ from raybt.report.figures import drawings
 
 
 def named(results):
-    return {drawing.name: drawing for drawing in drawings(results)}
+    return {drawing.name: drawing for found in drawings(results).values() for drawing in found}
 
 
 def is_hollow(bar):
@@ -32,8 +32,9 @@ def labels(axes):
 
 def test_files_are_pictures_and_data(results):
     files = render(results)
-    assert {name.split(".")[0] for name in files} == {"report", "figures/bars_sweep", "figures/curve_sweep"}
-    for stem in ("figures/bars_sweep", "figures/curve_sweep"):
+    stems = {"figures/bars_sweep", "figures/curve_sweep", "figures/tradeoff_sweep"}
+    assert {name.split(".")[0] for name in files} == {"report", *stems}
+    for stem in stems:
         width, height = Image.open(BytesIO(files[f"{stem}.png"])).size
         assert width == 1600 and 400 < height < 3000
         assert ElementTree.fromstring(files[f"{stem}.svg"]).tag.endswith("svg")

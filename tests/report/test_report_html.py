@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 
 def without_figures(results):
-    return html_page(compose(results, [])).decode()
+    return html_page(compose(results, {})).decode()
 
 
 def page(results):

@@ -8,13 +8,13 @@ from raybt.report.pages import _fenced, _markdown_cell, _markdown_names, markdow
 
 
 def markdown(results):
-    return markdown_page(compose(results, [])).decode()
+    return markdown_page(compose(results, {})).decode()
 
 
 def test_links_to_its_figures(results):
     files = render(results)
     links = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", files["report.md"].decode())
-    assert links == ["figures/bars_sweep.png", "figures/curve_sweep.png"]
+    assert links == ["figures/bars_sweep.png", "figures/curve_sweep.png", "figures/tradeoff_sweep.png"]
     assert set(links) <= set(files)
 
 

@@ -12,7 +12,10 @@ from raybt.report.figures.style import house_style
 
 @dataclass(frozen=True)
 class Drawing:
-    """`name` is the stem of its files; `data` holds the rows drawn, as they stand in the tables."""
+    """`name` is the stem of its files; `data` holds the rows drawn, as they stand in the tables.
+
+    `caption` says how to read a figure of this kind, `note` what is particular to this one.
+    """
 
     name: str
     title: str
@@ -20,6 +23,7 @@ class Drawing:
     alt: str
     figure: Figure
     data: pd.DataFrame
+    note: str = ""
 
     def png(self) -> bytes:
         return self._saved("png", {"Software": None})

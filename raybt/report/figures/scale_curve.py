@@ -1,22 +1,21 @@
 """Onset rate and accuracy against the scale of an intervention: the dose-response picture."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from raybt.report.figures.drawing import Drawing
-from raybt.report.figures.style import ACCURACY, INK, MUTED, ONSET, PAPER, WIDTH, Measure, percent_axis
-from raybt.report.results import Results, TableRow, groups, is_baseline, is_collapsed
-from raybt.report.wording import compact, count, is_missing, plain
+from raybt.report.figures.panels import panels
+from raybt.report.figures.response import MEASURES, counts, response, response_keys
+from raybt.report.figures.style import MUTED, percent_axis
+from raybt.report.figures.sweeps import LAYER
+from raybt.report.results import Results, TableRow, groups, is_baseline, without_controls
+from raybt.report.wording import compact, is_missing, plain, plural
 
-MEASURES = (ONSET, ACCURACY)
 NO_CHANGE = 1.0  # the scale at which an intervention is the baseline
-FEWEST_SCALES = 3
+FEWEST_SCALES, MOST_CURVES = 3, 18
 PANEL_INCHES, MARGIN_INCHES = 2.5, 0.7
 COLUMNS = [
     "stage", "subset", "variant", "scale", "condition", "planned", "done", "problems", "collapsed",
@@ -42,7 +41,7 @@ class Curve:
 
 
 def draw(results: Results) -> list[Drawing]:
-    stages = ((stage, _curves(rows)) for (stage,), rows in groups(results.conditions, "stage"))
+    stages = ((stage, _curves(rows)) for (stage,), rows in groups(without_controls(results).conditions, "stage"))
     return [_drawing(stage, curves) for stage, curves in stages if curves]
 
 
@@ -52,6 +51,7 @@ def _curves(rows: list[TableRow]) -> list[Curve]:
     found = (
         Curve(subset, variant, _by_scale(points, baselines.get(variant)))
         for (subset, variant), points in groups(treated, "subset", "variant")
+        if not LAYER.fullmatch(subset)  # drawn by layer, in sweeps
     )
     return [curve for curve in found if len({row["scale"] for row in curve.rows}) >= FEWEST_SCALES]
 
@@ -76,35 +76,35 @@ def _drawing(stage: str, curves: list[Curve]) -> Drawing:
         title=f"Onset rate and accuracy by scale, stage {plain(stage)}",
         caption=CAPTION,
         alt=plain(f"Onset rate and accuracy against scale for {names}. Every value is in the conditions table."),
-        figure=_figure(curves),
+        figure=_figure(curves[:MOST_CURVES]),
         data=pd.DataFrame(drawn).loc[:, COLUMNS],
+        note=_left_out(len(curves) - MOST_CURVES),
     )
+
+
+def _left_out(n: int) -> str:
+    return f"The CSV beside the figure holds {plural(n, 'more curve')}." if n > 0 else ""
 
 
 def _figure(curves: list[Curve]) -> Figure:
     n_columns = len(curves) if len(curves) < 3 else 2 if len(curves) == 4 else 3
-    n_rows = -(-len(curves) // n_columns)
-    height = PANEL_INCHES * n_rows + MARGIN_INCHES
-    figure = Figure(figsize=(WIDTH, height if n_columns > 1 else height + 0.6), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False).ravel()
+    margin = MARGIN_INCHES if n_columns > 1 else MARGIN_INCHES + 0.6
+    figure, grid = panels(len(curves), n_columns, PANEL_INCHES, margin, sharey=True)
     several = len({curve.variant for curve in curves}) > 1
-    for curve, axes in zip(curves, grid, strict=False):
+    for curve, axes in zip(curves, grid, strict=True):
         _panel(axes, curve, several)
-    for axes in grid[len(curves) :]:
-        axes.set_axis_off()
     figure.supxlabel("Scale: share of the output that is kept", fontsize=9)
-    figure.legend(handles=_legend(), loc="outside upper center", ncols=4, handlelength=3)
+    figure.legend(handles=response_keys(), loc="outside upper center", ncols=4, handlelength=3)
     return figure
 
 
 def _panel(axes: Axes, curve: Curve, several_variants: bool) -> None:
     percent_axis(axes, "y")
     _scale_axis(axes, [row["scale"] for row in curve.rows])
-    for measure in reversed(MEASURES):  # the smaller circles on top, where points coincide
-        _line(axes, curve.rows, measure)
+    response(axes, [row["scale"] for row in curve.rows], curve.rows)
     name = f"{curve.subset} · {curve.variant}" if several_variants else curve.subset
     axes.set_title(f"{name}\n", fontsize=9.5 if len(name) < 26 else 7.5)
-    axes.text(0, 1.03, _counts(curve.rows), transform=axes.transAxes, fontsize=7.5, color=MUTED)
+    axes.text(0, 1.03, counts(curve.rows, "scale"), transform=axes.transAxes, fontsize=7.5, color=MUTED)
 
 
 def _scale_axis(axes: Axes, scales: list[float]) -> None:
@@ -113,33 +113,3 @@ def _scale_axis(axes: Axes, scales: list[float]) -> None:
     axes.axvline(NO_CHANGE, color=MUTED, lw=0.8, ls=":", zorder=0)
     if len(scales) <= 8:
         axes.set_xticks(scales, [compact(scale) for scale in scales], fontsize=7.5)
-
-
-def _line(axes: Axes, rows: list[TableRow], measure: Measure) -> None:
-    scales = [row["scale"] for row in rows]
-    low, middle, high = ([_or_nan(row[measure.stem + part]) for row in rows] for part in ("_low", "", "_high"))
-    axes.fill_between(scales, low, high, color=measure.color, alpha=0.13, lw=0)
-    axes.vlines(scales, low, high, color=measure.color, lw=1)
-    axes.plot(scales, middle, color=measure.color, ls=measure.line, zorder=3)
-    for row, x, y in zip(rows, scales, middle, strict=True):
-        face = PAPER if is_collapsed(row) else measure.color
-        look: dict[str, Any] = {"marker": measure.marker, "ms": measure.size, "mfc": face, "mec": measure.color}
-        axes.plot([x], [y], ls="none", mew=1.4, zorder=4, **look)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None or is_missing(value) else value
-
-
-def _counts(rows: list[TableRow]) -> str:
-    counts = sorted(rows, key=lambda row: row["done"])
-    fewest, most = (f"{count(row['done'])}/{count(row['planned'])}" for row in (counts[0], counts[-1]))
-    return f"{most} at each scale" if fewest == most else f"{fewest} to {most} at each scale"
-
-
-def _legend() -> list[Patch | Line2D]:
-    lines: list[Patch | Line2D] = [
-        Line2D([], [], color=m.color, marker=m.marker, ms=m.size, ls=m.line, label=m.label) for m in MEASURES
-    ]
-    hollow = Line2D([], [], color=INK, marker="o", mfc=PAPER, mew=1.4, ls="none", label="collapsed: no claim")
-    return [*lines, Patch(color=MUTED, alpha=0.25, label="95% interval"), hollow]

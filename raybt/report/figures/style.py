@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
@@ -50,19 +51,39 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a measure looks wherever it is drawn: `stem` names its columns in the conditions table."""
+class Look:
+    """Colour with its second and third cue; `line` is a matplotlib dash pattern."""
 
-    stem: str
-    label: str
     color: str
     marker: str
     size: float
-    line: str
+    line: Any = "none"
 
 
-ONSET = Measure("onset_rate", "Onset rate", "#0072B2", "o", 5.5, "-")
-ACCURACY = Measure("accuracy_all", "Accuracy, of all completions", "#D55E00", "s", 7, "--")
+@dataclass(frozen=True)
+class Measure(Look):
+    """How a measure looks wherever it is drawn: `stem` names its columns in the conditions table."""
+
+    stem: str = ""
+    label: str = ""
+
+
+ONSET = Measure("#0072B2", "o", 5.5, "-", "onset_rate", "Onset rate")
+ACCURACY = Measure("#D55E00", "s", 7, "--", "accuracy_all", "Accuracy, of all completions")
+
+BASELINE_LOOK = Look(INK, "D", 5.5, (0, (4, 3)))
+MATCHED = Look("#7a7a7a", "o", 3, "none")  # random subsets matched to a target
+DIRECTIONS = Look("#8f4a8a", "^", 3.6, "none")  # random directions of the same norm
+
+SERIES = (
+    Look("#0072B2", "o", 4.5, "-"),
+    Look("#D55E00", "s", 4.5, (0, (5, 1.5))),
+    Look("#007a59", "^", 5, (0, (1.2, 1.2))),
+    Look("#a3518a", "v", 5, (0, (5, 1.5, 1.2, 1.5))),
+    Look("#b07d00", "P", 5, (0, (8, 2))),
+    Look("#3a9bd1", "X", 5, (0, (3, 1, 1, 1, 1, 1))),
+)
+"""For what has no meaning of its own but must be told apart, and be named beside it."""
 
 
 @contextmanager

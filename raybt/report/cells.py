@@ -1,0 +1,47 @@
+"""Cells of the study's tables: an estimate with its interval below, and the counts that every table has."""
+
+from collections.abc import Iterable
+
+from raybt.report.blocks import Cell, Column
+from raybt.report.results import TableRow
+from raybt.report.wording import bounds, count, is_missing, number, percent, point_bounds, points, probability
+
+
+def columns(*first: str, numbers: Iterable[str] = (), last: Iterable[str] = ()) -> tuple[Column, ...]:
+    """Text columns, then numeric ones, then text again."""
+    return (
+        *(Column(title, False) for title in first),
+        *(Column(title) for title in numbers),
+        *(Column(title, False) for title in last),
+    )
+
+
+def counts(row: TableRow, *names: str) -> tuple[Cell, ...]:
+    return tuple(Cell(count(row[name])) for name in names)
+
+
+def share(row: TableRow, stem: str) -> Cell:
+    """A rate in percent."""
+    return Cell(percent(row[stem]), "" if is_missing(row[stem]) else bounds(row[f"{stem}_low"], row[f"{stem}_high"]))
+
+
+def change(row: TableRow, stem: str) -> Cell:
+    """A difference of rates in percentage points."""
+    interval = "" if is_missing(row[stem]) else point_bounds(row[f"{stem}_low"], row[f"{stem}_high"])
+    return Cell(points(row[stem]), interval)
+
+
+def nats(row: TableRow, stem: str, digits: int = 2) -> Cell:
+    """A signed quantity in nats or logits."""
+    ends = [row[f"{stem}{end}"] for end in ("_low", "_high")]
+    interval = "" if any(map(is_missing, ends)) else "[{}, {}]".format(*(number(end, digits, "+") for end in ends))
+    return Cell(number(row[stem], digits, "+"), interval)
+
+
+def small(value: float | None) -> Cell:
+    """A floor or a divergence, which may be tiny: three significant digits."""
+    return Cell("–" if is_missing(value) else f"{value:.3g}".replace("e-0", "e-").replace("-", "−"))
+
+
+def tests(row: TableRow) -> tuple[Cell, Cell]:
+    return Cell(probability(row["p"])), Cell(probability(row["p_holm"]))
