@@ -11,6 +11,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.kernels import HAVE_TRITON
+from raybt.engine.kernels.native import attend_slots as attend_native
+from raybt.engine.kernels.native import fitting
 
 NAME = "raybt"  # what the decode step sets in the place of "sdpa"
 
@@ -26,8 +28,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Scaled dot product attention, with the query heads that share a key head folded into the query's length.
 
-    So keys and values are read once for all heads of a group, not once a head. On a GPU a kernel also reads no more of
-    them than each slot's own.
+    So keys and values are read once for all heads of a group, not once a head. On a GPU and on a CPU a kernel also
+    reads no more of them than each slot's own, where there is one that fits.
 
     Args:
         query: [slots, heads, 1, dim].
@@ -37,12 +39,10 @@ def attend(
     Returns:
         [slots, 1, heads, dim], and no weights.
     """
-    if query.is_cuda and query.shape[2] == 1 and STANDING and HAVE_TRITON:
-        from raybt.engine.kernels.attend import attend_slots, fits
-
-        if fits(query, key):
-            reads = {name: kwargs.get(name) for name in ("softcap", "sliding_window")}
-            return attend_slots(query, key, value, STANDING[-1], scaling, **reads), None
+    if query.shape[2] == 1 and STANDING:
+        out = _by_kernel(query, key, value, scaling, kwargs.get("softcap"), kwargs.get("sliding_window"))
+        if out is not None:
+            return out, None
     if query.shape[2] != 1 or key.shape[1] == query.shape[1]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     slots, heads, _, dim = query.shape
@@ -51,11 +51,47 @@ def attend(
     return out.reshape(slots, 1, heads, out.shape[-1]), None
 
 
+def _by_kernel(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None, sliding: int | None
+) -> Tensor | None:
+    """What `attend` gives, by a kernel of raybt's own; None where none takes these."""
+    standing = STANDING[-1]
+    if query.is_cuda and HAVE_TRITON:
+        from raybt.engine.kernels.attend import attend_slots, fits
+
+        if fits(query, key):
+            return attend_slots(query, key, value, standing.positions, scaling, softcap, sliding)
+    if softcap is None and not torch.compiler.is_compiling():
+        made = fitting(query, key, value)
+        if made:
+            return attend_native(made, query, key, value, standing.first(sliding), standing.positions, scaling)
+    return None
+
+
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-STANDING: list[Tensor] = []  # [slots] where each slot stands, for the kernel: transformers passes it no such thing
+class Standing:
+    """Where each slot's new token stands, and so which positions it sees.
+
+    Args:
+        positions: [slots].
+    """
+
+    def __init__(self, positions: Tensor):
+        self.positions = positions
+        self._first: dict[int | None, Tensor] = {}
+
+    def first(self, sliding: int | None) -> Tensor:
+        """[slots] the first position seen; sliding: how many a slot sees at most, None for all."""
+        if sliding not in self._first:
+            reach = self.positions if sliding is None else sliding - 1
+            self._first[sliding] = (self.positions - reach).clamp(min=0)
+        return self._first[sliding]
+
+
+STANDING: list[Standing] = []  # for the kernels: transformers passes them no such thing
 
 
 @contextmanager
@@ -67,7 +103,7 @@ def decoding(model: Any, positions: Tensor) -> Iterator[None]:
         yield
         return
     config._attn_implementation = NAME
-    STANDING.append(positions)
+    STANDING.append(Standing(positions))
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.hooks import Hooks
 from raybt.engine.noise import integers
+from raybt.engine.packed import packed
 from raybt.engine.request import Request
 
 warnings.filterwarnings(
@@ -31,13 +32,13 @@ def rounded(length: int) -> int:
 class SlotLayer(CacheLayerMixin):
     """One layer's keys and values of all slots, each slot at its own length.
 
-    Assumes one new token a slot. `positions` and `window` are set by the owning `SlotCache` before a step.
+    Assumes one new token a slot, and that its owner was told where the slots stand (`SlotCache.stand`).
     """
 
     def __init__(self, store: Tensor, owner: "SlotCache"):
         super().__init__()
-        self.store = store
-        self.slot_keys, self.slot_values = store[0], store[1]  # [slots, length, kv heads, dim]
+        self.store = store  # [2, slots, length, kv heads, dim]
+        self.flat_keys, self.flat_values = store.flatten(1, 2)  # [slots * length, kv heads, dim]
         self.owner = owner
         self.is_initialized = True
 
@@ -46,12 +47,11 @@ class SlotLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
-        here = self.slot_keys.device  # a model on several devices has each layer's store beside the layer
-        where = (self.owner.slot_index.to(here), self.owner.positions.to(here))
-        self.slot_keys[where] = key_states[:, :, 0]
-        self.slot_values[where] = value_states[:, :, 0]
-        window = self.owner.window
-        return self.slot_keys[:, :window].transpose(1, 2), self.slot_values[:, :window].transpose(1, 2)
+        where = self.owner.places.to(self.store.device)  # a model on several devices has each store beside its layer
+        self.flat_keys.index_copy_(0, where, key_states[:, :, 0])
+        self.flat_values.index_copy_(0, where, value_states[:, :, 0])
+        keys, values = self.store[:, :, : self.owner.window].transpose(2, 3)
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.window, 0
@@ -60,7 +60,7 @@ class SlotLayer(CacheLayerMixin):
         return self.owner.window
 
     def get_max_length(self) -> int:
-        return self.slot_keys.shape[1]
+        return self.store.shape[2]
 
 
 class SlotCache(Cache):
@@ -68,7 +68,7 @@ class SlotCache(Cache):
 
     Attributes:
         stores: for each layer [2, slots, length, kv heads, dim], on the layer's own device.
-        positions: [slots] where each slot writes its next token.
+        places: [slots] where each slot writes its next token, counted over all slots' lengths.
         window: attended length of this step, a multiple of 16 that covers every live slot.
     """
 
@@ -81,14 +81,18 @@ class SlotCache(Cache):
         else:
             stores = [torch.zeros(shape, dtype=layer.dtype, device=layer.device) for layer in layers]
         self.stores = stores
-        self.positions = torch.zeros(slots, dtype=torch.long, device=device)
-        self.slot_index = torch.arange(slots, device=device)
+        self.starts = torch.arange(slots, device=device) * rounded(length)
+        self.places = self.starts
         self.window = GRAIN
         super().__init__(layers=[SlotLayer(store, self) for store in stores])
 
     @property
     def capacity(self) -> int:
         return self.stores[0].shape[2]
+
+    def stand(self, positions: Tensor) -> None:
+        """Say where each slot's next token stands, [slots]."""
+        self.places = self.starts + positions
 
     def fill(self, slot: int, prefix: list[Tensor]) -> None:
         """Copy a prefilled prompt (for each layer [2, tokens, kv heads, dim]) into a slot."""
@@ -180,7 +184,7 @@ def prefilled(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) ->
     cache: Any = _PrefillCache(0 if whole else anatomy.n_layers)
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
-    with suppress(_Enough):
+    with packed(anatomy.model), suppress(_Enough):
         anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
     pairs = (torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers)  # [2, kv heads, tokens, dim]
     return [pair.transpose(1, 2).contiguous() for pair in pairs]

@@ -16,6 +16,7 @@ from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import HAVE_TRITON
 from raybt.engine.memory import is_out_of_memory
 from raybt.engine.noise import Race, integers
+from raybt.engine.packed import packed
 from raybt.engine.receipts import Triggers, receipt_error
 from raybt.engine.request import Completion, Request, Sampling, failed
 from raybt.engine.sampling import choose
@@ -124,8 +125,8 @@ class Decoder:
     def forward(self) -> Tensor:
         """Logits of every slot's next token, [slots, vocabulary]."""
         self.hooks.arm(self.slots.gate(), self.drawn())
-        self.cache.positions = self.slots.positions
-        with self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
+        self.cache.stand(self.slots.positions)
+        with packed(self.anatomy.model), self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
             output = self.anatomy.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],

@@ -29,6 +29,14 @@ class Coefficients:
         self.push, self.pull = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
         self.vector = torch.zeros(shape, dtype=torch.long, device=device)
         self.touched = torch.zeros(shape, dtype=torch.int32, device=device)
+        self._scales: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def scale_of(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of a point's gain: to multiply by [places, sites, 1], and to compare and count with [sites, places]."""
+        if rows.start not in self._scales:
+            gain = self.gain[rows]
+            self._scales[rows.start] = gain.T[..., None], gain, self.touched[rows]
+        return self._scales[rows.start]
 
 
 class Hooks:
@@ -51,6 +59,7 @@ class Hooks:
         self.wanted = Coefficients(sites, slots, self.device)
         self.now = Coefficients(sites, slots, self.device)
         self.spread = torch.ones((sites, slots), dtype=torch.long, device=self.device)
+        self.idle = torch.ones((), device=self.device)
         self.live: Coefficients | None = None
         self.rows = {point.name: self._rows_of(point) for point in anatomy.points}
         self.point_of = {site: point.name for point in anatomy.points for site in point.sites}
@@ -85,16 +94,16 @@ class Hooks:
         """x: [slots, 1, width] in decoding, [1, positions, width] in prefill, or without the axis of length 1."""
         rows = self.rows[point.name]
         parts = x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
-        gain = live.gain[rows].T[..., None].to(x.device)  # [places, heads, 1]
-        y = parts.float() * gain
-        changed = live.gain[rows] != 1
+        factor, gain, touched = live.scale_of(rows)
+        y = parts.float() * factor.to(x.device)
+        changed = gain != 1
         if point.name in self.directed:
             push, pull = live.push[rows], live.pull[rows]  # [heads, places]
             v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]].to(x.device)  # [places, heads, part]
             along = (parts.float() * v).sum(-1, keepdim=True)
             y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
             changed = changed | (push != 0) | (pull != 0)
-        live.touched[rows] += changed
+        touched.add_(changed)
         return y.to(x.dtype).reshape(x.shape)
 
     def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
@@ -104,7 +113,7 @@ class Hooks:
             gate: [slots] bool, true where the row's intervention is on now.
             draws: [slots] random integers for `resample`.
         """
-        self.now.gain.copy_(torch.where(gate, self.wanted.gain, 1.0))
+        torch.where(gate, self.wanted.gain, self.idle, out=self.now.gain)
         if not self.directed:
             return
         self.now.push.copy_(torch.where(gate, self.wanted.push, 0.0))

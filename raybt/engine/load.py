@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from raybt.engine.anatomy import Anatomy, dissect
+from raybt.engine.kernels.native import kernel
+from raybt.engine.packed import packs_of
 from raybt.engine.wiring import prove_wiring
 from raybt.errors import UserError
 
@@ -79,8 +81,21 @@ def _first_line(error: Exception) -> str:
 
 
 def numerics_class(anatomy: Anatomy, slots: int) -> str:
-    """What decides the last bits of the logits: device, type, attention, slots, library versions."""
+    """What decides the last bits of the logits: device, type, attention, products, slots, library versions."""
     device = torch.cuda.get_device_name() if anatomy.device.type == "cuda" else f"cpu/{platform.machine()}"
     dtype = str(anatomy.model.dtype).removeprefix("torch.")
     versions = (f"torch={torch.__version__}", f"transformers={transformers.__version__}")
-    return "|".join([device, dtype, anatomy.model.config._attn_implementation, f"slots={slots}", *versions])
+    products = "linear=packed" if packs_of(anatomy.model) else "linear=torch"
+    return "|".join([device, dtype, attention_of(anatomy), products, f"slots={slots}", *versions])
+
+
+def attention_of(anatomy: Anatomy) -> str:
+    """transformers' name for it, and the kernel that takes its place in the decode step on a CPU."""
+    stock = anatomy.model.config._attn_implementation
+    config = anatomy.model.config.get_text_config()
+    group = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    plain = stock == "sdpa" and getattr(config, "attn_logit_softcapping", None) is None
+    if not plain or anatomy.device.type != "cpu" or anatomy.model.dtype != torch.float32:
+        return stock
+    made = kernel(anatomy.head_width, group)
+    return f"{stock}+c/{made.compiler}" if made else stock

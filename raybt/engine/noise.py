@@ -11,7 +11,7 @@ from torch import Tensor
 
 WORDS = 8  # 32-bit words in a Philox block
 LARGEST = 1 - 2.0**-24  # the float32 below 1
-AHEAD = 4096
+AHEAD = 8192
 """Words drawn for a slot at once, where they hold more than one step: a call costs more than a small step's words."""
 
 
@@ -31,14 +31,16 @@ def integers(stream: int, count: int) -> np.ndarray:
     return (np.random.Philox(key=stream, counter=1 << 128).random_raw(count) >> np.uint64(33)).astype(np.int64)
 
 
-def exponential(drawn: np.ndarray) -> Tensor:
+def exponential(drawn: np.ndarray, out: np.ndarray | None = None) -> Tensor:
     """32-bit words to standard exponential float32, E = -log1p(-v) with v = (word + 1/2) / 2**32.
 
     log1p keeps full resolution where E is small, which is where a token wins. v stays below 1, so that E is finite and
     the only token of a set always wins.
     """
-    v = torch.from_numpy(drawn.astype(np.float32)).add_(0.5).mul_(2.0**-32).clamp_(max=LARGEST)
-    return v.neg_().log1p_().neg_()
+    numbers = np.empty(drawn.shape, np.float32) if out is None else out
+    np.copyto(numbers, drawn, casting="same_kind")
+    minus_v = torch.from_numpy(numbers).add_(0.5).mul_(-(2.0**-32)).clamp_(min=-LARGEST)
+    return minus_v.log1p_().neg_()
 
 
 def _read(generator: np.random.Philox, each: int, steps: int) -> np.ndarray:
@@ -56,8 +58,11 @@ class Race:
         self.vocabulary, self.each = vocabulary, blocks(vocabulary)
         self.ahead = max(1, AHEAD // vocabulary)
         self.generators: list[np.random.Philox | None] = [None] * slots
-        self.drawn = torch.ones(slots, self.ahead, vocabulary)
+        self.drawn = np.ones((slots, self.ahead, vocabulary), np.float32)
+        self.flat = torch.from_numpy(self.drawn).view(-1, vocabulary)  # the same memory
+        self.first = np.arange(slots) * self.ahead
         self.next = np.full(slots, self.ahead)  # column of each slot's next noise
+        self.now = torch.ones(slots, vocabulary)
 
     def start(self, slot: int, stream: int) -> None:
         """Give a slot its row's stream, from step 0."""
@@ -65,16 +70,22 @@ class Race:
         self.next[slot] = self.ahead
 
     def take(self) -> Tensor:
-        """[slots, vocabulary] noise of every slot's next step; slots never started keep ones."""
-        for slot in np.flatnonzero(self.next == self.ahead):
-            generator = self.generators[slot]
-            if generator is not None:
-                self.drawn[slot] = exponential(_read(generator, self.each, self.ahead)[:, : self.vocabulary])
-                self.next[slot] = 0
-        rows = torch.arange(len(self.next))
-        noise = self.drawn[rows, torch.from_numpy(self.next).clamp(max=self.ahead - 1)]
-        self.next += self.next < self.ahead
-        return noise
+        """[slots, vocabulary] noise of every slot's next step, good until the next call; the caller may write into it.
+
+        Slots never started have ones, those given up whatever is left.
+        """
+        for slot in np.flatnonzero(self.next == self.ahead).tolist():
+            self._draw(slot)
+        torch.index_select(self.flat, 0, torch.from_numpy(self.first + self.next), out=self.now)
+        self.next += 1
+        return self.now
+
+    def _draw(self, slot: int) -> None:
+        generator, self.next[slot] = self.generators[slot], 0
+        if generator is None:
+            self.drawn[slot] = 1
+        else:
+            exponential(_read(generator, self.each, self.ahead)[:, : self.vocabulary], out=self.drawn[slot])
 
     def free(self, slot: int) -> None:
         """Draw no more for a slot whose row has ended."""

@@ -19,7 +19,7 @@ def choose(logits: Tensor, rule: Sampling, noise: Tensor | None) -> tuple[Tensor
     as its least likely one belong to it, and to the top k alike.
 
     Args:
-        logits: [rows, vocabulary].
+        logits: [rows, vocabulary]; written over, as is the noise: on a CPU fresh memory costs more than the arithmetic.
         noise: [rows, vocabulary] standard exponential; not read under greedy decoding.
 
     Returns:
@@ -29,34 +29,31 @@ def choose(logits: Tensor, rule: Sampling, noise: Tensor | None) -> tuple[Tensor
         best, tokens = logits.max(dim=-1)
         return tokens, torch.isfinite(best)
     assert noise is not None
-    mass = distribution(logits, rule)
-    if rule.top_p == 1.0:
-        best, tokens = mass.div_(noise).max(dim=-1)  # in place: a new tensor of this size costs more than the division
-        return tokens, torch.isfinite(best)
-    best, tokens = (mass / noise).max(dim=-1)
-    redo_misses(mass, noise, tokens, rule.top_p)
+    mass = unnormalised(logits, rule)
+    race = torch.div(mass, noise, out=noise)
+    best, tokens = race.max(dim=-1)
+    if rule.top_p < 1.0:
+        redo_misses(mass, race, tokens, rule.top_p)
     return tokens, torch.isfinite(best)
 
 
-def distribution(logits: Tensor, rule: Sampling) -> Tensor:
-    """Probabilities after temperature and top-k, [rows, vocabulary] float32."""
+def unnormalised(logits: Tensor, rule: Sampling) -> Tensor:
+    """Probabilities after temperature and top-k, times a number for each row; [rows, vocabulary] float32, in place."""
     scaled = logits.float()
-    if rule.temperature != 1.0:
-        scaled = scaled / rule.temperature
     if 0 < rule.top_k < scaled.shape[-1]:
         least = scaled.topk(rule.top_k, dim=-1).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    return torch.softmax(scaled, dim=-1)
+        scaled.masked_fill_(scaled < least, -torch.inf)
+    scaled -= scaled.amax(dim=-1, keepdim=True)
+    return scaled.div_(rule.temperature).exp_()
 
 
-def redo_misses(mass: Tensor, noise: Tensor, tokens: Tensor, top_p: float) -> None:
-    """Run the race again, in place, wherever the winner is outside the top-p set, until none is."""
-    rows = torch.arange(len(tokens), device=tokens.device)
+def redo_misses(mass: Tensor, race: Tensor, tokens: Tensor, top_p: float) -> None:
+    """Take the best of the rest wherever the winner is outside the top-p set, until none is; writes into `tokens`."""
+    rows, enough = torch.arange(len(tokens), device=tokens.device), top_p * mass.sum(-1)
     while True:
-        pivot = mass[rows].gather(-1, tokens[rows, None])  # [missed, 1]
-        likelier = mass[rows] * (mass[rows] > pivot)
-        missed = likelier.sum(-1) >= top_p
+        likelier = mass > mass.gather(-1, tokens[rows, None])  # [missed, vocabulary]
+        missed = (mass * likelier).sum(-1) >= enough
         if not missed.any():
             return
-        rows = rows[missed]
-        tokens[rows] = (likelier[missed] / noise[rows]).argmax(dim=-1)
+        rows, mass, race, enough = rows[missed], mass[missed], race[missed], enough[missed]
+        tokens[rows] = (race * likelier[missed]).argmax(dim=-1)

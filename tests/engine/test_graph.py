@@ -76,7 +76,7 @@ def test_model_and_hooks_are_one_graph(decoder):
     """Dynamo with fullgraph raises where anything breaks the graph."""
     model, slots = decoder.anatomy.model, decoder.slots
     decoder.hooks.arm(slots.gate(), decoder.drawn())
-    decoder.cache.positions = slots.positions
+    decoder.cache.stand(slots.positions)
     inputs = {
         "input_ids": slots.tokens[:, None].clone(),
         "position_ids": slots.positions[:, None].clone(),

@@ -37,7 +37,7 @@ for top_p in (0.3, 0.95, 1.0):
     for top_k in (0, 5):
         rule = Sampling(0.8, top_p, top_k)
         ours, usable = sample(logits, rule, signed, torch.tensor(steps))
-        assert usable.all() and torch.equal(ours, choose(logits, rule, noise)[0]), (top_p, top_k)
+        assert usable.all() and torch.equal(ours, choose(logits.clone(), rule, noise.clone())[0]), (top_p, top_k)
 broken = logits[:3].clone()
 broken[0, 7], broken[1, 9] = float("nan"), float("inf")
 print(sample(broken, Sampling(top_p=0.9), signed[:3], torch.zeros(3, dtype=torch.long))[1].tolist())

@@ -38,7 +38,7 @@ def test_frequencies_match_the_exact_distribution(vocabulary, top_k, top_p):
     rule = Sampling(temperature=0.8, top_p=top_p, top_k=top_k)
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(3)) * 2
     noise = torch.cat([exponential(words(18 + (row << 20), row % 50, vocabulary)) for row in range(DRAWS)])
-    tokens, usable = choose(logits.expand(DRAWS, -1), rule, noise)
+    tokens, usable = choose(logits.repeat(DRAWS, 1), rule, noise)
     p = exact(logits, rule)
     counts = np.bincount(tokens.numpy(), minlength=vocabulary)
     assert usable.all() and counts[p == 0].sum() == 0
@@ -54,7 +54,7 @@ def test_a_wide_top_p_set_is_cut_where_the_sorted_one_is():
     logits = torch.linspace(0, 0.5, 1000)
     rule = Sampling(top_p=0.6)
     allowed = set(exact(logits, rule).nonzero()[0])
-    tokens, _ = choose(logits.expand(8000, -1), rule, noise_of(range(8000), 1000))
+    tokens, _ = choose(logits.repeat(8000, 1), rule, noise_of(range(8000), 1000))
     drawn = set(tokens.unique().tolist())
     assert drawn <= allowed and len(drawn) > 0.99 * len(allowed)
 
@@ -62,7 +62,7 @@ def test_a_wide_top_p_set_is_cut_where_the_sorted_one_is():
 def test_a_miss_is_run_again_with_the_same_noise():
     logits = torch.randn(50, 200, generator=torch.Generator().manual_seed(1))
     noise = noise_of(range(50), 200)
-    tokens, _ = choose(logits, Sampling(top_p=0.3), noise)
+    tokens, _ = choose(logits.clone(), Sampling(top_p=0.3), noise.clone())
     for row in range(50):
         kept = torch.tensor(exact(logits[row], Sampling(top_p=0.3)), dtype=torch.float32)
         assert tokens[row] == (kept / noise[row]).argmax()
@@ -111,6 +111,6 @@ def test_draws_of_other_kinds_are_long_and_their_own():
 def test_greedy_takes_the_best_and_bad_logits_are_flagged():
     logits = torch.tensor([[0.0, 2.0, 1.0], [float("nan"), 1.0, 0.0], [0.0, float("inf"), 1.0]])
     for rule in (Sampling(greedy=True), Sampling(), Sampling(top_p=0.9)):
-        _, usable = choose(logits, rule, noise_of(range(3), 3))
+        _, usable = choose(logits.clone(), rule, noise_of(range(3), 3))
         assert usable.tolist() == [True, False, False]
     assert choose(logits, Sampling(greedy=True), None)[0][0] == 1

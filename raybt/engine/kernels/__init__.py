@@ -1,6 +1,7 @@
-"""Triton kernels for what plain torch does too slowly on a GPU. Each is tested against the plain way.
+"""Kernels for what plain torch does too slowly. Each is tested against the plain way.
 
-Loaded only where there is a GPU, or where TRITON_INTERPRET=1 runs them on the CPU.
+In Triton for a GPU, loaded only where there is one or where TRITON_INTERPRET=1 runs them on the CPU; in C for a CPU,
+compiled when a model needs it, and done without where there is no compiler.
 """
 
 import importlib.util

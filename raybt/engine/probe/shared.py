@@ -17,6 +17,7 @@ from transformers.masking_utils import sdpa_mask
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.attention import slot_masks
 from raybt.engine.cache import prefilled
+from raybt.engine.packed import packed
 
 NAME = "raybt_shared"
 
@@ -70,7 +71,7 @@ class Text(Cache):
             [rows, vocabulary].
         """
         ids = torch.tensor(self.tokens, device=positions.device)[positions][:, None]
-        with self._reading(positions):
+        with packed(self.anatomy.model), self._reading(positions):
             output = self.anatomy.model(
                 input_ids=ids,
                 position_ids=positions[:, None],

@@ -1,0 +1,129 @@
+"""fp32 matrix products on the CPU with weights laid out for oneDNN.
+
+torch hands a linear layer's fp32 product to MKL, which lays the weights out anew at every call and, on CPUs of another
+maker than its own, uses vectors of half the width. oneDNN with weights laid out once is over twice as fast there, and
+gives a row the same bits whatever the number of rows. The price is a second copy of the weights.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+LARGEST = 4 * 2**30
+"""Bytes of packed copies of one model at most. A fixed number and not the free memory: it decides the last bits."""
+FEW = 16
+"""With fewer rows the stock way is faster."""
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers that read one tensor and so are one product, on small models faster than two or three."""
+HAVE_PACKED = (
+    platform.machine() in ("x86_64", "AMD64")
+    and torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+)
+
+
+class Packed:
+    """Linear layers side by side, computed as one. Assumes inference.
+
+    Attributes:
+        versions: of the parameters when they were packed; others mean that somebody wrote into them.
+        due: outputs that were computed for `read` and not yet asked for.
+    """
+
+    def __init__(self, linears: list[nn.Linear]):
+        self.linears, self.widths = linears, [linear.out_features for linear in linears]
+        self.parameters: list[tuple[Any, ...]] = [tuple(linear._parameters.values()) for linear in linears]
+        self.versions = self._versions()
+        weights = torch.cat([linear.weight.detach() for linear in linears])
+        self.layout = torch.ops.mkldnn._reorder_linear_weight(weights, FEW)
+        self.bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
+        self.read: Tensor | None = None
+        self.due: dict[int, Tensor] = {}
+
+    def _versions(self) -> list[int]:
+        return [p._version for pair in self.parameters for p in pair if p is not None]
+
+    @property
+    def stale(self) -> bool:
+        now = [tuple(linear._parameters.values()) for linear in self.linears]
+        same = all(a is b for old, new in zip(self.parameters, now, strict=True) for a, b in zip(old, new, strict=True))
+        return not same or self._versions() != self.versions
+
+    @property
+    def forwards(self) -> list[Callable[[Tensor], Tensor]]:
+        return [partial(self.forward, index) for index in range(len(self.linears))]
+
+    def forward(self, index: int, x: Tensor) -> Tensor:
+        """Output of one of the layers. x: [..., in]; gives [..., out]."""
+        if x.numel() < FEW * x.shape[-1]:
+            return torch.nn.functional.linear(x, *self.parameters[index])
+        if x is not self.read or index not in self.due:
+            out = torch.ops.mkldnn._linear_pointwise.default(x, self.layout, self.bias, "none", [], "")
+            self.read, self.due = x, dict(enumerate(out.split(self.widths, -1)))
+        return self.due.pop(index)
+
+    def forget(self) -> None:
+        self.read, self.due = None, {}
+
+
+_OF: WeakKeyDictionary[nn.Module, list[Packed]] = WeakKeyDictionary()
+
+
+@contextmanager
+def packed(model: Any) -> Iterator[None]:
+    """Within this block the model's linear layers multiply by packed weights; hooks on them act as ever."""
+    packs = packs_of(model)
+    for pack in packs:
+        for linear, forward in zip(pack.linears, pack.forwards, strict=True):
+            linear.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for pack in packs:
+            pack.forget()
+            for linear in pack.linears:
+                linear.__dict__.pop("forward", None)
+
+
+def packs_of(model: Any) -> list[Packed]:
+    """The model's packed layers, packed at the first call and again where a weight has changed since."""
+    packs = _OF.get(model)
+    if packs is None or any(pack.stale for pack in packs):
+        packs = _OF[model] = [Packed(linears) for linears in packable(model)]
+    return packs
+
+
+def packable(model: Any) -> list[list[nn.Linear]]:
+    """Plain fp32 linear layers on the CPU, those that belong together side by side; all, or none if they are too large.
+
+    Layers that something else wraps already stay as they are.
+    """
+    if not HAVE_PACKED:
+        return []
+    found = [module for module in model.modules() if type(module) is nn.Linear and _plain(module)]
+    if sum(linear.weight.nbytes for linear in found) > LARGEST:
+        return []
+    groups = [group for parent in model.modules() for group in _siblings(parent) if set(group) <= set(found)]
+    grouped = {linear for group in groups for linear in group}
+    return groups + [[linear] for linear in found if linear not in grouped]
+
+
+def _siblings(parent: nn.Module) -> Iterator[list[nn.Linear]]:
+    for names in TOGETHER:
+        group: list[Any] = [getattr(parent, name, None) for name in names]
+        if all(type(one) is nn.Linear for one in group) and len({one.bias is None for one in group}) == 1:
+            yield group
+
+
+def _plain(linear: nn.Linear) -> bool:
+    weight = linear._parameters.get("weight")
+    if weight is None or "forward" in linear.__dict__:  # parametrised, or under accelerate's hooks
+        return False
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and not weight.is_inference()
