@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from itertools import count
 
 import ray
 
@@ -28,7 +29,7 @@ class Board:
         self.state = Snapshot()
         self.announced: dict[str, str] = {}
         self.confirmed: set[str] = set()
-        self.actors: list = []
+        self.numbers = count()
 
     def add(self, rows: int, tokens: int, failed: int) -> None:
         self.state.rows += rows
@@ -41,13 +42,12 @@ class Board:
     def refuse(self, error: UserError) -> None:
         self.state.refusal = self.state.refusal or error
 
-    def join(self, replica: str, numerics: str, actor) -> None:
+    def join(self, replica: str, numerics: str) -> None:
         self.state.replicas[replica] = numerics
-        self.actors.append(actor)
 
-    def joined(self) -> list:
-        """Handles of the replicas that stood ready, to end those that outlive their wave."""
-        return self.actors
+    def next_number(self) -> int:
+        """0, 1, 2, ..., each given once."""
+        return next(self.numbers)
 
     def announce(self, name: str, content: str) -> None:
         self.announced[name] = content

@@ -62,7 +62,7 @@ def _start_local(replicas: Replicas) -> None:
 def _init_private(replicas: Replicas) -> None:
     ray.init(
         address="local",  # plain init() may attach to somebody's cluster
-        num_cpus=max(os.cpu_count() or 1, math.ceil(replicas.count * replicas.cpus)),
+        num_cpus=max(os.cpu_count() or 1, math.ceil(replicas.count * replicas.cpus) + 1),  # 1 for tasks beside them
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

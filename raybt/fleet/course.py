@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from raybt.fleet.board import Snapshot
+from raybt.fleet.crew import Crew
 from raybt.fleet.finished import Tables
 from raybt.fleet.judging import judge_completions
 from raybt.fleet.opening import open_run
@@ -31,6 +32,7 @@ class Course:
 
     Args:
         connect: called once, before the first wave; a run that is complete needs no Ray.
+        crew: the run's replicas.
         chosen: the stages to run.
 
     Attributes:
@@ -42,6 +44,7 @@ class Course:
     address: str | None
     console: Console | None
     connect: Callable[[], None]
+    crew: Crew
     chosen: Chosen = field(default_factory=Chosen)
     tried: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
@@ -78,7 +81,7 @@ class Course:
 
     def wave(self, plan: Plan, work: pa.Table) -> Done:
         self.connect()
-        self.notes += generate(plan, self.run.folder, work, self.address, self.console)
+        self.notes += generate(plan, self.run.folder, work, self.address, self.console, self.crew)
         self.tried |= set(work["key"].to_pylist())
         return audit(self.run.folder)  # a replica given up for dead may have committed what its successor did too
 
@@ -87,8 +90,9 @@ class Course:
         if not standing.plan.layout.waiting and not self.undecided(standing):
             return False
         self.connect()
+        self.crew.make_room()
         judge_completions(standing.plan, self.run.folder, there)
-        made = make_missing(standing.plan, self.run.folder, there, self.address)
+        made = make_missing(standing.plan, self.run.folder, there, self.crew)
         tables = Tables(standing.plan, self.run.folder, there)
         fresh = decide(self.run.config, self.run.facts, standing.decided, self.run.ids, tables)
         self.keep(standing.decided.with_more(fresh))
@@ -102,13 +106,13 @@ class Course:
 
 
 def generate(
-    plan: Plan, folder: RunFolder, work: pa.Table, address: str | None, console: Console | None
+    plan: Plan, folder: RunFolder, work: pa.Table, address: str | None, console: Console | None, crew: Crew
 ) -> tuple[str, ...]:
     """Run rows in one wave; what went wrong on the way is given back and kept in the manifest."""
     number, clock, state = record_attempt(folder, provenance(address)), time.monotonic(), Snapshot()
     status = "interrupted"
     try:
-        run_wave(plan, folder, work, state, console)
+        run_wave(plan, folder, work, state, console, crew)
         status = "ended"
     finally:
         finish_attempt(folder, number, {"status": status, **measured(state, time.monotonic() - clock)})

@@ -30,7 +30,8 @@ class Desk:
         self.inbox: SimpleQueue = SimpleQueue()
         self.outboxes: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Queue]] = {}
         self.counts = [0, 0, 0]
-        threading.Thread(target=self._work, name="decode", daemon=True).start()
+        self.thread = threading.Thread(target=self._work, name="decode", daemon=True)
+        self.thread.start()
 
     def submit(self, requests: list) -> asyncio.Queue:
         """Queue a block's requests. Its completions arrive, in any order, on the queue given back."""
@@ -45,10 +46,15 @@ class Desk:
         self.inbox.put((measure, loop, answer))
         return await answer
 
+    def close(self) -> None:
+        """End the thread once its work is done, and take the decoder's hooks off the model. Waits for it."""
+        self.inbox.put((None, None, None))
+        self.thread.join()
+        self.decoder.close()
+
     def _work(self) -> None:
         try:
-            while True:
-                self._take(block=not self.decoder.busy)
+            while self._take(block=not self.decoder.busy):
                 for done in self.decoder.step():
                     self._give(done)
                 while self.decoder.notes:
@@ -58,11 +64,17 @@ class Desk:
         except BaseException as error:  # the engine's death ends the replica, whatever it was
             self.died(error)
 
-    def _take(self, block: bool) -> None:
-        """Move what is in the inbox to the decoder, and answer calls; wait for work only when there is none."""
+    def _take(self, block: bool) -> bool:
+        """Move what is in the inbox to the decoder, and answer calls; wait for work only when there is none.
+
+        Returns:
+            Whether to go on.
+        """
         try:
             while True:
                 asked, loop, reply = self.inbox.get(block=block)
+                if asked is None:
+                    return False
                 if callable(asked):
                     self._answer(asked, loop, reply)
                     block = not self.decoder.busy
@@ -71,7 +83,7 @@ class Desk:
                 self.decoder.submit(asked)
                 block = False
         except Empty:
-            return
+            return True
 
     def _answer(self, measure: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: asyncio.Future) -> None:
         try:

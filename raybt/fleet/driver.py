@@ -12,6 +12,7 @@ from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE
 from raybt.fleet.aggregate import aggregate, is_aggregated
 from raybt.fleet.cluster import enter
 from raybt.fleet.course import Course
+from raybt.fleet.crew import Crew
 from raybt.fleet.selection import Chosen, choose, rows_of_stages
 from raybt.fleet.standing import given
 from raybt.plan.rows import Plan
@@ -61,11 +62,14 @@ def run(
     chosen, run_of = choose(config, only, first), given(config)
     folder = run_of.folder
     with locked(folder), ExitStack() as stack:
-        course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), chosen)
+        crew = Crew(config.replicas)
+        course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), crew, chosen)
+        stack.callback(crew.dismiss)
         standing, found = course.to_its_end()
         plan = standing.plan
         if not is_aggregated(plan, folder, found):
             course.connect()
+            crew.dismiss()
             aggregate(plan, standing.decided, folder, found)
         stack.close()
         publish(folder)

@@ -1,12 +1,13 @@
-"""A replica: one model on one device, a Ray Data actor that decodes blocks and commits its own shards."""
+"""A replica: one model on one device, an actor that stays up between waves, runs blocks and commits its own shards."""
 
+import asyncio
 import os
 import secrets
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -15,8 +16,8 @@ from raybt.errors import UserError
 from raybt.fleet.board import wait_confirmed
 from raybt.fleet.desk import Desk
 from raybt.fleet.job import BANK, DONE, PROBES, TEXTS_FILE, TOKENS, Job, parse_positions, unpack
+from raybt.fleet.loading import check_widths, load_anatomy
 from raybt.fleet.probing import Probe
-from raybt.plan.fingerprint import LOCAL, fingerprint
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, FAILURES, PROMPTS
@@ -27,70 +28,48 @@ COMMIT_EVERY = 5.0
 """Seconds between commits of a block's finished rows: the most that a kill can cost beside the rows in flight."""
 
 
-def verify(job: Job) -> None:
-    """The model here must be the model that the rows' keys name.
-
-    Raises:
-        UserError: a local model's files differ on this node.
-    """
-    here = fingerprint(Path(job.path)) if job.fingerprint.startswith(LOCAL) else job.fingerprint
-    if here != job.fingerprint:
-        raise UserError(
-            "every replica must load the model that the driver planned with",
-            f"{job.path} is {here} here and {job.fingerprint} there",
-            "copy the same files to every node, or use a shared folder or a hub id",
-        )
-
-
-def load_anatomy(job: Job):
-    """The job's model on this process's device, verified and proved.
-
-    Raises:
-        UserError: it is another model than the driver's, or cannot be loaded.
-    """
-    import torch
-
-    from raybt.engine.load import load_model
-
-    verify(job)
-    torch.set_num_threads(job.threads)
-    return load_model(
-        job.path,
-        revision=job.revision,
-        dtype=job.model.dtype,
-        device=job.model.device,
-        attention=job.model.attention,
-        trust_remote_code=job.model.trust_remote_code,
-        device_map=job.model.device_map,
-    )
-
-
-def check_widths(anatomy, sites_of: dict[str, str], widths: dict[str, int]) -> None:
-    """Every vector must be as wide as what its site puts out.
-
-    Raises:
-        UserError: one is not.
-    """
-    hidden = anatomy.model.get_input_embeddings().weight.shape[1]
-    for name, site in sites_of.items():
-        heads = anatomy.head_width if site.startswith("head.") else hidden
-        if widths.get(name, heads) != heads:
-            raise UserError(
-                f"a vector must be as wide as its site's output, {heads} at {site}",
-                f"{widths[name]}",
-                "make it from this model, or give it to sites of that width",
-            )
-
-
 class Replica:
-    """Called with blocks, several at once; each call commits the block's rows and gives back only counts."""
+    """Runs blocks, several at once; each commits its rows and gives back only counts.
 
-    def __init__(self, job: Job, board):
-        self.job, self.board = job, board
+    The model is loaded once, whatever the number of waves. Each wave has a job and a board of its own; the first block
+    of a wave opens its job. A replica that Ray started again after a death does the same.
+    """
+
+    def __init__(self):
         self.name = f"{ray.util.get_node_ip_address()}-{os.getpid()}"
-        self.refused = False
+        self.anatomy: Any = None
+        self.job: Job | None = None
+        self.desk: Desk | None = None
+        self.opening = asyncio.Lock()
+
+    async def run(self, job: Job, board, batch: pa.Table) -> pa.Table:
+        """Run one block, a row of schema BLOCK; gives schema DONE."""
+        async with self.opening:
+            if self.job is None or self.job.token != job.token:
+                self._begin(job, board)
+        block, rows = batch["block"][0].as_py(), unpack(batch["rows"][0].as_py())
+        count = failed = 0
         with self._refusing():
-            self._open()
+            if not self.refused:
+                committed, part = committed_in_block(self.folder, block)
+                missing = [row for row in rows.to_pylist() if row["key"] not in committed]
+                requests = [self._request(row) for row in missing if row["kind"] not in PROBES]
+                probes = [row for row in missing if row["kind"] in PROBES]
+                failed = await self._decode(block, part, requests)
+                failed += await self._measure(block, committed_in_block(self.folder, block)[1], probes)
+                count = len(missing)
+        return pa.table({"block": [block], "rows": [count], "failed": [failed]}, schema=DONE)
+
+    async def read_sites(self, job: Job, *what) -> dict:
+        """Vectors from sites' outputs: `vectors.make_sets`, with this replica's model.
+
+        Raises:
+            UserError: the model cannot be loaded.
+        """
+        from raybt.fleet.vectors import make_sets
+
+        anatomy = self._model(job)
+        return await self.desk.call(lambda: make_sets(anatomy, *what)) if self.desk else make_sets(anatomy, *what)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -104,16 +83,27 @@ class Replica:
             self.refused = True
             ray.get(self.board.refuse.remote(error))
 
-    def _open(self) -> None:
-        self.folder = RunFolder(self.job.root)
-        self._prove_shared_storage()
-        self.prompts, self.texts = self._read_prompts(), self._read_texts()
-        decoder = self._load()
-        self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die, self._note)
-        ray.get(self.board.join.remote(self.name, self.numerics, ray.get_runtime_context().current_actor))
+    def _begin(self, job: Job, board) -> None:
+        """Make ready for a wave."""
+        self.job, self.board, self.refused = job, board, False
+        with self._refusing():
+            self.folder = RunFolder(job.root)
+            self._prove_shared_storage()
+            self.prompts, self.texts = self._read_prompts(), self._read_texts()
+            if self.desk:
+                self.desk.close()
+            decoder = self._decoder(job)
+            self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die, self._note)
+            ray.get(self.board.join.remote(self.name, self.numerics))
+
+    def _model(self, job: Job):
+        """The model, loaded once: every wave of a run has the same."""
+        self.anatomy = self.anatomy or load_anatomy(job)
+        return self.anatomy
 
     def _prove_shared_storage(self) -> None:
         """Read the driver's token and have the driver read ours: else rows would be committed where nobody looks."""
+        assert self.job is not None
         name, content = self.job.token
         mine, secret = f"{TOKENS}replica-{secrets.token_hex(8)}", secrets.token_hex(16)
         readable = self.folder.exists(name) and self.folder.read(name) == content.encode()
@@ -139,30 +129,29 @@ class Replica:
         table = self.folder.read_table(TEXTS_FILE, TEXTS).select(["prompt_tokens", "token_ids"])
         return [(row["prompt_tokens"], tuple(row["token_ids"])) for row in table.to_pylist()]
 
-    def _load(self):
+    def _decoder(self, job: Job):
         from raybt.engine.decode import Decoder
         from raybt.engine.load import numerics_class
         from raybt.engine.memory import fit_slots
         from raybt.engine.request import Sampling
 
-        job = self.job
-        anatomy = load_anatomy(job)
+        anatomy = self._model(job)
         slots = fit_slots(anatomy, job.length, job.slots)
         self.numerics = numerics_class(anatomy, slots)
-        bank = self._bank(anatomy)
+        bank = self._bank(anatomy, job)
         self.probe = Probe(anatomy, bank, self.texts, {"replica": self.name, "numerics": self.numerics})
         rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
         return Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
 
-    def _bank(self, anatomy):
+    def _bank(self, anatomy, job: Job):
         import torch
         from safetensors.numpy import load
 
         from raybt.engine.bank import Bank
 
         kept = load(self.folder.read(BANK)) if self.folder.exists(BANK) else {}
-        check_widths(anatomy, self.job.sites_of, {name: vector.shape[-1] for name, vector in kept.items()})
+        check_widths(anatomy, job.sites_of, {name: vector.shape[-1] for name, vector in kept.items()})
         return Bank({name: torch.from_numpy(vector) for name, vector in kept.items()}, anatomy.device)
 
     def _note(self, text: str) -> None:
@@ -173,20 +162,6 @@ class Replica:
         trace = "".join(traceback.format_exception(error))
         ray.get(self.board.note.remote(f"replica {self.name} died: {trace[-2000:]}"))
         os._exit(1)
-
-    async def __call__(self, batch: pa.Table) -> pa.Table:
-        block, rows = batch["block"][0].as_py(), unpack(batch["rows"][0].as_py())
-        count = failed = 0
-        with self._refusing():
-            if not self.refused:
-                committed, part = committed_in_block(self.folder, block)
-                missing = [row for row in rows.to_pylist() if row["key"] not in committed]
-                requests = [self._request(row) for row in missing if row["kind"] not in PROBES]
-                probes = [row for row in missing if row["kind"] in PROBES]
-                failed = await self._decode(block, part, requests)
-                failed += await self._measure(block, committed_in_block(self.folder, block)[1], probes)
-                count = len(missing)
-        return pa.table({"block": [block], "rows": [count], "failed": [failed]}, schema=DONE)
 
     def _request(self, row: dict):
         from raybt.engine.request import Request, Term
@@ -205,6 +180,7 @@ class Replica:
 
     async def _measure(self, block: str, part: int, rows: list[dict]) -> int:
         """Lenses and scans, text by text, each text's committed when it is done. Gives the number of failed rows."""
+        assert self.desk is not None
         failed = 0
         for kind, together in self.probe.texts_of(rows):
             measured = await self.desk.call(lambda kind=kind, together=together: self.probe.measure(kind, together))
@@ -219,6 +195,7 @@ class Replica:
 
     async def _decode(self, block: str, part: int, requests: list) -> int:
         """Await a block's rows, committing what is finished every few seconds. Gives the number of failed rows."""
+        assert self.desk is not None
         outbox = self.desk.submit(requests)
         finished, failed, since = [], 0, time.monotonic()
         for left in range(len(requests) - 1, -1, -1):

@@ -15,7 +15,8 @@ from safetensors.numpy import save
 from raybt.config import BASELINE, Config
 from raybt.config import Vectors as Recipe
 from raybt.errors import UserError
-from raybt.fleet.cluster import enter, gpus_each
+from raybt.fleet.cluster import enter
+from raybt.fleet.crew import Crew
 from raybt.fleet.joining import beside, of_keys
 from raybt.fleet.made import made_vectors, vector_file, wanted_vectors
 from raybt.fleet.selection import Chosen
@@ -44,9 +45,9 @@ def make_vectors(config: Config, address: str | None, console: Console | None) -
     run_of = given(config)
     folder = run_of.folder
     with locked(folder), ExitStack() as stack:
-        course = Course(
-            run_of, address, console, lambda: enter(stack, address, config.replicas), Chosen(frozenset(), True)
-        )
+        crew, baselines = Crew(config.replicas), Chosen(frozenset(), True)
+        course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), crew, baselines)
+        stack.callback(crew.dismiss)
         if not wanted_vectors(stand(run_of).plan.layout):
             raise UserError(
                 "a grid or a scan must use vectors that raybt makes",
@@ -60,13 +61,13 @@ def make_vectors(config: Config, address: str | None, console: Console | None) -
         return folder.read_table(VECTORS_FILE, VECTORS)
 
 
-def make_missing(plan: Plan, folder: RunFolder, there: Done, address: str | None) -> bool:
+def make_missing(plan: Plan, folder: RunFolder, there: Done, crew: Crew) -> bool:
     """Make the sets that are needed and not there, once every baseline row is; whether any was made."""
     wanted, made = wanted_vectors(plan.layout), made_vectors(folder, plan.layout)
     missing = {name: sites for name, sites in wanted.items() if name not in made}
     if not missing or not baseline_done(plan, there):
         return False
-    fresh = measure(plan, folder, there, missing, made, address)
+    fresh = measure(plan, folder, there, missing, made, crew)
     for name, vectors in fresh.items():
         folder.commit(vector_file(name, plan.layout.vectors[name], missing[name]), save(vectors))
     keep_table(folder, made | fresh, wanted, plan.layout.vectors)
@@ -88,7 +89,7 @@ def measure(
     there: Done,
     missing: dict[str, tuple[str, ...]],
     made: Mapping[str, VectorSet],
-    address: str | None,
+    crew: Crew,
 ) -> dict[str, VectorSet]:
     """The missing sets, from the baseline's completions. Assumes that they are judged."""
     recipes, shards = plan.layout.vectors, there.shards
@@ -96,11 +97,10 @@ def measure(
     jobs = {name: _spots(recipes[name], grades.to_pandas()) for name in missing if recipes[name].kind != "random"}
     found: dict[str, VectorSet] = {}
     if jobs:
-        replicas = plan.config.replicas
         texts = _texts(plan, read_completions(folder, shards), jobs)
-        reader = read_sites.options(num_cpus=replicas.cpus, num_gpus=gpus_each(replicas) or 0)
         kinds = {name: recipes[name].kind for name in jobs}
-        found = ray.get(reader.remote(make_job(plan, folder), texts, jobs, missing, kinds))
+        reader = crew.hire(1)[0]
+        found = ray.get(reader.read_sites.remote(make_job(plan, folder), texts, jobs, missing, kinds))
         remove_tokens(folder)
     for name, sites in missing.items():
         recipe = recipes[name]
@@ -138,14 +138,10 @@ def _texts(
     return {key: (prompts[prompt_of[key]] + ids, len(prompts[prompt_of[key]])) for key, ids in written if key in used}
 
 
-@ray.remote(max_retries=2)
-def read_sites(
-    job, texts: dict, jobs: dict[str, tuple[Spots, Spots]], sites: dict[str, tuple[str, ...]], kinds: dict[str, str]
+def make_sets(
+    anatomy, texts: dict, jobs: dict[str, tuple[Spots, Spots]], sites: dict[str, tuple[str, ...]], kinds: dict[str, str]
 ) -> dict[str, VectorSet]:
-    """Load the model once and make every set: name -> site -> vector, or table of vectors for `resample`."""
-    from raybt.fleet.replica import load_anatomy
-
-    anatomy = load_anatomy(job)
+    """Every set, in a replica's process: name -> site -> vector, or table of vectors for `resample`."""
     return {name: _make(anatomy, texts, *jobs[name], sites[name], kinds[name]) for name in jobs}
 
 

@@ -1,7 +1,6 @@
 """One wave: all rows known together, of every condition, through one Ray Data execution."""
 
 import secrets
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,55 +8,63 @@ import ray
 from ray.exceptions import RayError
 from rich.console import Console
 
+from raybt.config import Config
 from raybt.fleet.board import Board, Snapshot
-from raybt.fleet.cluster import gpus_each
+from raybt.fleet.crew import RESTARTS, Courier, Crew
 from raybt.fleet.job import IN_FLIGHT, TOKENS, Job, cut, parse_positions
 from raybt.fleet.progress import watched
-from raybt.fleet.replica import Replica
 from raybt.plan.rows import Plan
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
 
-RESTARTS = 3
-"""How often a replica may die before the wave ends. Ray's own default is without end."""
 
-
-def run_wave(plan: Plan, folder: RunFolder, work: pa.Table, state: Snapshot, console: Console | None = None) -> None:
-    """Decode the rows of `work`; each is committed by the replica that wrote it, whatever happens to the others.
+def run_wave(
+    plan: Plan,
+    folder: RunFolder,
+    work: pa.Table,
+    state: Snapshot,
+    console: Console | None = None,
+    crew: Crew | None = None,
+) -> None:
+    """Run the rows of `work`; each is committed by the replica that ran it, whatever happens to the others.
 
     Args:
         state: kept up to date with what the replicas report, also where this raises.
+        crew: replicas that may be up already, and stay up if all goes well; None hires some for this wave.
 
     Raises:
         UserError: a replica refused its input.
         KeyboardInterrupt: as from the terminal.
     """
-    board, job = Board.remote(), make_job(plan, folder)
+    board, job, hired = Board.remote(), make_job(plan, folder), crew or Crew(plan.config.replicas)
+    error: BaseException | None = None
     try:
         with watched(board, folder, work.num_rows, state, console):
-            error = execute(plan.config, job, board, work)
+            error = execute(plan.config, job, board, work, hired)
+    except BaseException:
+        hired.dismiss()  # replicas still at work must not commit into the next wave's time
+        raise
     finally:
-        end_replicas(board)
         remove_tokens(folder)
+    if crew is None or error is not None or state.refusal:
+        hired.dismiss()
     if state.refusal:
         raise state.refusal
     if error is not None:
         state.notes.append(f"the wave ended early: {_first_line(error)}")
 
 
-def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
+def execute(config: Config, job: Job, board, work: pa.Table, crew: Crew) -> Exception | None:
     """Run the Ray Data pipeline to its end; the error that ended it early, if any."""
     replicas = min(config.replicas.count, work.num_rows)
     blocks = cut(work, replicas, job.slots, prefix=secrets.token_hex(4))
-    gpus = gpus_each(config.replicas)
     in_flight = min(IN_FLIGHT, -(-len(blocks) // replicas))  # a few blocks: one replica must not take them all
     stream = ray.data.from_arrow(blocks).map_batches(
-        Replica,
-        fn_constructor_args=(job, board),
+        Courier,
+        fn_constructor_args=(job, board, crew.hire(replicas)[:replicas]),
         batch_size=1,
         batch_format="pyarrow",
-        num_cpus=config.replicas.cpus,
-        num_gpus=gpus or None,
+        num_cpus=0,
         compute=ray.data.ActorPoolStrategy(
             min_size=replicas,
             max_size=replicas,
@@ -73,13 +80,6 @@ def execute(config, job: Job, board, work: pa.Table) -> Exception | None:
     except (RayError, RuntimeError, ValueError) as error:
         return error
     return None
-
-
-def end_replicas(board) -> None:
-    """A wave that ended early leaves replicas at work; they must not commit into the next one's time."""
-    handles: Any = ray.get(board.joined.remote())
-    for actor in handles:
-        ray.kill(actor, no_restart=True)
 
 
 def make_job(plan: Plan, folder: RunFolder) -> Job:

@@ -14,6 +14,7 @@ import ray
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, UserError
 from raybt.fleet import wave
 from raybt.fleet.board import Board, Snapshot
+from raybt.fleet.crew import Crew
 from raybt.fleet.driver import run
 from raybt.fleet.opening import open_run, run_folder
 from raybt.plan.rows import make_plan
@@ -173,7 +174,9 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_row(make_config,
     elsewhere = replace(job, root=str(tmp_path / "elsewhere"))
     state = Snapshot()
     with wave.watched(board, folder, 40, state):
-        wave.execute(plan.config, elsewhere, board, plan.work)
+        crew = Crew(plan.config.replicas)
+        wave.execute(plan.config, elsewhere, board, plan.work, crew)
+        crew.dismiss()
     assert "must share the run folder" in str(state.refusal) and state.refusal.exit_code == 2
     assert not Path(folder.root, "completions").exists()
 
