@@ -10,6 +10,7 @@ from rich.table import Table
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import MANIFEST
 from raybt.store.schemas import PLAN
+from raybt.store.schemas.study import MEASUREMENTS
 from raybt.store.shards import done
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ def _not_known(plan: "Plan", stage: str) -> str:
 
 
 def status(console: Console, folder: RunFolder) -> None:
-    """Planned, done, failed and missing rows of each condition."""
+    """Planned, done, failed and missing rows of each condition, and of each stage's measurements."""
     rows = folder.read_table("plan.parquet", PLAN)
     found = done(folder)
     manifest = folder.read_json(MANIFEST)
-    state = Counter((*family, _state(key, found.keys, set(found.failed))) for *family, key in _families(rows))
+    planned = [*_families(rows, "variant"), *_families(_measurements(folder), "kind")]
+    state = Counter((*family, _state(key, found.keys, set(found.failed))) for *family, key in planned)
     table = Table(title=f"{manifest['name']}: attempts: {len(manifest['attempts'])}", title_justify="left")
     for name in ("stage", "condition", "variant"):
         table.add_column(name, overflow="fold")
@@ -86,12 +88,18 @@ def status(console: Console, folder: RunFolder) -> None:
         table.add_column(name, justify="right")
     for family in dict.fromkeys(key[:3] for key in state):
         counts = [state[(*family, name)] for name in ("done", "failed", "missing")]
-        table.add_row(*family, *(f"{count:,}" for count in [sum(counts), *counts]))
+        table.add_row(*(name or "" for name in family), *(f"{count:,}" for count in [sum(counts), *counts]))
     console.print(table)
 
 
-def _families(rows: pa.Table):
-    columns = ("stage", "condition", "variant", "key")
+def _measurements(folder: RunFolder) -> pa.Table:
+    there = folder.exists("measurements.parquet")
+    return folder.read_table("measurements.parquet", MEASUREMENTS) if there else MEASUREMENTS.empty_table()
+
+
+def _families(rows: pa.Table, what: str):
+    """(stage, condition, variant or kind, key) of each row."""
+    columns = ("stage", "condition", what, "key")
     return zip(*(rows[name].to_pylist() for name in columns), strict=True)
 
 
