@@ -36,13 +36,13 @@ NONE_QUALIFIES = (
 CONTROLLED = ", and more than random controls do,"
 
 
-def qualifying(results: Results) -> str:
-    """Which conditions change the onset rate of a model that still works, or that none does."""
+def qualifying(results: Results) -> list[str]:
+    """Which conditions change the onset rate of a model that still works, or that none does; a paragraph a claim."""
     rows = [row for row in rows_of(results.conditions) if not is_baseline(row)]
     if not rows:
-        return "Only the baseline was run, so there is nothing to compare it with yet."
+        return ["Only the baseline was run, so there is nothing to compare it with yet."]
     if all(finding_of(row) == INCOMPLETE for row in rows):
-        return "No condition can be judged yet."
+        return ["No condition can be judged yet."]
     objected = objections(results)
     sound = [row for row in rows if _place(row) not in objected]
     spared, harmed = _by_harm(sound, _contrasts(results))
@@ -53,7 +53,7 @@ def qualifying(results: Results) -> str:
     ]
     if not any(finding_of(row) in (LOWERS, RAISES) for row in spared):
         claims.insert(0, NONE_QUALIFIES.format(controls=CONTROLLED if has_controls(results) else ""))
-    return " ".join(filter(None, [*claims, _uncontrolled(results, rows, objected)]))
+    return [claim for claim in (*claims, _uncontrolled(results, rows, objected)) if claim]
 
 
 def has_controls(results: Results) -> bool:

@@ -38,7 +38,7 @@ def opening(results: Results) -> list[Block]:
         *headlines(results),
         _what_was_run(conditions, results),
         _baselines(conditions),
-        qualifying(conditions),
+        *qualifying(conditions),
         collapsed(conditions),
         incomplete(conditions),
     ]

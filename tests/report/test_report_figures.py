@@ -30,8 +30,7 @@ def labels(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-def test_files_are_pictures_and_data(results):
-    files = render(results)
+def test_files_are_pictures_and_data(results, files):
     stems = {"figures/bars_sweep", "figures/curve_sweep", "figures/tradeoff_sweep"}
     assert {name.split(".")[0] for name in files} == {"report", *stems}
     for stem in stems:
@@ -43,10 +42,6 @@ def test_files_are_pictures_and_data(results):
     curve = pd.read_csv(BytesIO(files["figures/curve_sweep.csv"]))
     assert list(curve["scale"]) == [0, 0.5, 0.9, 1] * 2
     assert list(curve["condition"][curve["scale"] == 1]) == ["baseline"] * 2
-
-
-def test_same_input_same_bytes(results):
-    assert render(results) == render(results)
 
 
 def test_collapsed_bars_are_hollow_and_others_full(results):

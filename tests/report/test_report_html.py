@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from raybt.report import render
 from raybt.report.document import compose
 from raybt.report.pages import html_page
 
@@ -59,8 +58,8 @@ def page(results):
 
 
 @pytest.fixture(scope="module")
-def html(results):
-    return render(results)["report.html"].decode()
+def html(files):
+    return files["report.html"].decode()
 
 
 @pytest.fixture(scope="module")

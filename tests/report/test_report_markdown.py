@@ -2,7 +2,6 @@
 
 import re
 
-from raybt.report import render
 from raybt.report.document import compose
 from raybt.report.pages import _fenced, _markdown_cell, _markdown_names, markdown_page
 
@@ -11,8 +10,7 @@ def markdown(results):
     return markdown_page(compose(results, {})).decode()
 
 
-def test_links_to_its_figures(results):
-    files = render(results)
+def test_links_to_its_figures(files):
     links = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", files["report.md"].decode())
     assert links == ["figures/bars_sweep.png", "figures/curve_sweep.png", "figures/tradeoff_sweep.png"]
     assert set(links) <= set(files)
@@ -28,8 +26,7 @@ def test_tables_are_whole(results):
     assert widths == {13}
 
 
-def test_same_sections_as_the_html_page(results):
-    files = render(results)
+def test_same_sections_as_the_html_page(files):
     titles = re.findall(r"^## (.*)$", files["report.md"].decode(), re.MULTILINE)
     assert titles == re.findall(r"<h2>(.*)</h2>", files["report.html"].decode())
     assert titles[:4] == ["Figures", "Conditions", "Contrasts with the baseline", "Side by side"]

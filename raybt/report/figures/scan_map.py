@@ -60,7 +60,8 @@ def draw(results: Results) -> list[Drawing]:
     for (stage,), rows in study_groups(results, "scan", "stage"):
         whole = [row for row in rows if row["kind"] != "head" and not is_missing(row["layer"])]
         heads = [row for row in rows if row["kind"] == "head"]
-        found += [_components(results, stage, whole)] * bool(whole) + [_heads(results, stage, heads)] * bool(heads)
+        found += [_components(results, stage, whole)] if whole else []
+        found += [_heads(results, stage, heads)] if heads else []
     return found
 
 

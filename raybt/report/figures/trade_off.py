@@ -19,13 +19,15 @@ X, Y = ONSET.stem, ACCURACY.stem
 TARGET = Look(ONSET.color, "o", 6, "-")
 ALL_NUMBERED, MOST_NUMBERED = 14, 14  # as many conditions have a number each; beyond that only those on the front
 PANEL_INCHES, MARGIN_INCHES = 3.5, 0.75
+ROOM, LEAST_ROOM = 0.2, 0.04  # around the points, of their reach and in shares
 
 CAPTION = (
     "Every condition by its onset rate (across) and its accuracy over all completions (up); thin bars are 95% "
     "intervals, clustered by problem. An intervention meant to cut backtracking is the better the further left and up "
     "it stands. The diamond is the baseline, the grey cross through it marks what it does. The stepped line is the "
     "front: for each condition on it no other has both fewer onsets and higher accuracy. Hollow points are collapsed "
-    "conditions: they can't be on the front and allow no claim. Numbers are named at the right. Points close together "
+    "conditions: they can't be on the front and allow no claim, and where they lie beyond the panel they stand at its "
+    "edge. Numbers are named at the right. Points close together "
     "are not told apart by this figure; the contrasts table holds the tests."
 )
 CONTROLS_CAPTION = (
@@ -102,18 +104,38 @@ def _numbered(rows: list[TableRow]) -> list[TableRow]:
 
 
 def _panel(axes: Axes, rows: list[TableRow], numbered: list[TableRow]) -> None:
+    frame = _frame(rows)
     for row in rows:
-        faint(axes, row, X, Y) if is_control(row) else _condition(axes, row)
+        faint(axes, row, X, Y) if is_control(row) else _condition(axes, row, *_inside(row, frame))
     _front_line(axes, front(rows))
-    numbers(axes, [(place, row[X], row[Y]) for place, row in enumerate(numbered, 1)])
+    numbers(axes, [(place, *_inside(row, frame)) for place, row in enumerate(numbered, 1)])
+    axes.set_xlim(*frame[X])
+    axes.set_ylim(*frame[Y])
     axes.set_ylabel(ACCURACY.label)
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     axes.grid()
 
 
-def _condition(axes: Axes, row: TableRow) -> None:
-    x, y, low, high = row[X], row[Y], *(or_nan(row[f"{Y}{end}"]) for end in ("_low", "_high"))
+def _frame(rows: list[TableRow]) -> dict[str, tuple[float, float]]:
+    """Limits with room around everything that has not collapsed: what is broken must not press the rest together."""
+    sound = [row for row in rows if not is_collapsed(row)] or rows
+    limits = {}
+    for stem in (X, Y):
+        low, high = min(row[stem] for row in sound), max(row[stem] for row in sound)
+        room = max(ROOM * (high - low), LEAST_ROOM)
+        limits[stem] = (max(low - room, -0.03), min(high + room, 1.03))
+    return limits
+
+
+def _inside(row: TableRow, frame: dict[str, tuple[float, float]]) -> tuple[float, float]:
+    """The condition's place, drawn in to the panel's edge where it lies beyond."""
+    x, y = (min(max(row[stem], frame[stem][0]), frame[stem][1]) for stem in (X, Y))
+    return x, y
+
+
+def _condition(axes: Axes, row: TableRow, x: float, y: float) -> None:
+    low, high = (or_nan(row[f"{Y}{end}"]) for end in ("_low", "_high"))
     axes.plot([x, x], [low, high], color=MUTED, lw=0.7, alpha=0.6, zorder=1.8)
     axes.plot([or_nan(row[f"{X}_low"]), or_nan(row[f"{X}_high"])], [y, y], color=MUTED, lw=0.7, alpha=0.6, zorder=1.8)
     if is_baseline(row):
@@ -121,7 +143,7 @@ def _condition(axes: Axes, row: TableRow) -> None:
         axes.axhline(y, color=MUTED, lw=0.7, ls=":", zorder=1)
         point(axes, x, y, BASELINE_LOOK, zorder=5)
     else:
-        point(axes, x, y, TARGET, is_collapsed(row))
+        point(axes, x, y, TARGET, is_collapsed(row), clip_on=False)
 
 
 def _front_line(axes: Axes, rows: list[TableRow]) -> None:

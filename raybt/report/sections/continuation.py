@@ -22,8 +22,8 @@ def blocks(results: Results) -> list[Block]:
     found = []
     for stage in _stages(results):
         steps, words, drawn = (_rows(results, name, stage) for name in ("steps", "words", "continuations"))
-        sentences = [*_steps(steps), _stability(drawn), *_resampled(drawn), *_gains(words)]
-        found += [Paragraph(f"Stage {code(stage)}: " + " ".join(filter(None, sentences)))]
+        said = (_steps(stage, steps), [*_gains(words)], [_stability(drawn), *_resampled(drawn)])
+        found += [Paragraph(" ".join(sentences)) for sentences in said if any(sentences)]
         found += [_step_table(stage, steps)] * bool(steps) + [_drawn_table(stage, drawn)] * bool(drawn)
         found += [_word_table(stage, words)] * bool(words)
     return found
@@ -38,13 +38,14 @@ def _rows(results: Results, name: str, stage: str) -> list[TableRow]:
     return next((rows for (found,), rows in study_groups(results, name, "stage") if found == stage), [])
 
 
-def _steps(rows: list[TableRow]) -> list[str]:
+def _steps(stage: str, rows: list[TableRow]) -> list[str]:
     """The conditions that take most mass from the triggers."""
     known = [row for row in rows if not is_missing(row["trigger_change"])]
     if not known:
-        return ["no onset is measured yet."]
+        return [f"Stage {code(stage)}: no onset is measured at its own step yet."]
     events = plural(max(int(row["done"]) for row in known), "onset")
-    return [f"the intervention was on at the onset's step alone, at {events}.", *map(_step, _strongest(known))]
+    what = f"Stage {code(stage)}: at {events} the intervention was on at the onset's own step alone."
+    return [what, *map(_step, _strongest(known))]
 
 
 def _strongest(rows: list[TableRow]) -> list[TableRow]:
@@ -64,7 +65,7 @@ def _stability(rows: list[TableRow]) -> str:
     """How often the baseline does it again: what every change must be held against."""
     row = next((row for row in rows if is_baseline(row) and not is_missing(row["backtracks"])), None)
     if row is None:
-        return ""
+        return "Continuations without intervention are not there, so how stable onsets are is not known." * bool(rows)
     return (
         f"How stable onsets are: from the same prefix with fresh noise the untouched model writes the same token in "
         f"{percent_with_bounds(row, 'same_token')} of {plural(int(row['done']), 'continuation')}, and backtracks "

@@ -5,10 +5,27 @@ from raybt.report.cells import columns
 from raybt.report.claims import some
 from raybt.report.controlled import AGAINST, EVIDENCE, beats, is_untestable
 from raybt.report.results import CONTROL, DIRECTION, Results, TableRow, is_collapsed, is_control, rows_of, study_rows
-from raybt.report.wording import code, count, listed, number, percent, plain, plural, points, probability, text
+from raybt.report.wording import (
+    code,
+    count,
+    listed,
+    number,
+    percent,
+    plain,
+    plural,
+    point_bounds,
+    points,
+    probability,
+    text,
+)
 
 MEASURES = {"onset_rate": "Onset rate", "accuracy_all": "Accuracy, all"}
 ROLES = {CONTROL: "matched random subset", DIRECTION: "random direction"}
+
+_READING = (
+    "p = (1 + as extreme) / (1 + controls): how often one of the target and its controls has an effect as large as the "
+    "target's. Overlap is the mean share of the target's sites that a control has too."
+)
 
 
 def blocks(results: Results) -> list[Block]:
@@ -16,7 +33,11 @@ def blocks(results: Results) -> list[Block]:
     planned = ran(results)
     if not rows:
         return [Paragraph(planned)] if planned else []
-    return [Paragraph(" ".join(filter(None, (planned, _lead(rows, results))))), _table(rows, results)]
+    return [
+        Paragraph(" ".join(filter(None, (planned, _lead(rows, results))))),
+        Paragraph(_READING),
+        _table(rows, results),
+    ]
 
 
 def ran(results: Results) -> str:
@@ -75,14 +96,11 @@ def _place(row: TableRow) -> tuple:
 def _table(rows: list[TableRow], results: Results) -> Table:
     collapsed = _collapsed(results)
     heads = columns("Target", "Measure", "Against", numbers=(
-        "Effect, points", "Controls", "As extreme", "p", "Least p possible", "Controls' mean", "Lowest", "Highest",
-        "Overlap",
+        "Effect, points", "Controls", "As extreme", "p", "Least p possible", "Controls' mean, range", "Overlap",
     ))  # fmt: skip
-    caption = (
-        "Targets among their random controls: p = (1 + as extreme) / (1 + controls); overlap is the mean share of the "
-        "target's sites that a control has too"
+    return Table(
+        "Targets among their random controls", heads, tuple(_row(row, _place(row) in collapsed) for row in rows)
     )
-    return Table(caption, heads, tuple(_row(row, _place(row) in collapsed) for row in rows))
 
 
 def _row(row: TableRow, collapsed: bool) -> Row:
@@ -95,7 +113,7 @@ def _row(row: TableRow, collapsed: bool) -> Row:
         Cell(count(row["as_extreme"])),
         Cell(probability(row["p"])),
         Cell(number(row["p_floor"], 3)),
-        *[Cell(points(row[name])) for name in ("mean", "lowest", "highest")],
+        Cell(points(row["mean"]), point_bounds(row["lowest"], row["highest"])),
         Cell(percent(row["overlap"])),
     )
     return Row(cells, "collapsed" if collapsed else "")

@@ -19,7 +19,10 @@ def blocks(results: Results) -> list[Block]:
         sites = [row for row in rows if not is_missing(row["site"])]
         sites.sort(key=lambda row: float("inf") if is_missing(row["specific"]) else -row["specific"])
         parts = {name: [row for row in sites if row["operation"] == name] for name in _operations(rows)}
-        found += [Paragraph(_lead(stage, rows, parts))]
+        found += [
+            Paragraph(_lead(stage, rows, parts)),
+            *(Paragraph(_found(name, part)) for name, part in parts.items()),
+        ]
         found += [_table(stage, name, part) for name, part in parts.items()]
     return found
 
@@ -34,11 +37,10 @@ def _lead(stage: str, rows: list[TableRow], parts: dict[str, list[TableRow]]) ->
         return f"Stage {code(stage)} planned {plural(planned, 'onset')} and none is measured yet."
     sites = len({row["site"] for part in parts.values() for row in part})
     problems = max(int(row["problems"]) for row in rows)
-    what = (
+    return (
         f"Stage {code(stage)}: at {plural(done, 'onset')} of {planned:,} planned, in {plural(problems, 'problem')}, "
         f"each of {plural(sites, 'site')} was changed at the one position before the onset."
     )
-    return " ".join([what, *(_found(name, part) for name, part in parts.items())])
 
 
 def _found(operation: str, rows: list[TableRow]) -> str:
@@ -74,24 +76,23 @@ def _table(stage: str, operation: str, rows: list[TableRow]) -> Table:
     shown = [*sound[:TOP], *broken[:BROKEN]]
     rest = len(rows) - len(shown)
     more = f" (top of the ranking; {plural(rest, 'further row')} in tables/scan.parquet)" if rest else ""
-    heads = columns("Site", "Verdict", numbers=(
+    heads = columns("Site", numbers=(
         "Planned", "Done", "Failed", "Controls", "Problems", "Specific effect, nats", "Trigger mass, points",
-        "Onset token, nats", "p", "Holm p", "KL", "Of it, triggers", "Next token kept at controls", "Noise floor",
+        "Onset token, nats", "p", "Holm p", "KL, of it triggers", "Next token kept at controls",
+        "Noise floor",
     ))  # fmt: skip
     return Table(plain(f"Stage {stage}, {operation}: sites by specific effect{more}"), heads, tuple(map(_row, shown)))
 
 
 def _row(row: TableRow) -> Row:
     cells = (
-        Cell(code(row["site"])),
-        Cell(plain(row["verdict"])),
+        Cell(code(row["site"]), plain(row["verdict"])),
         *counts(row, "planned", "done", "failed", "controls", "problems"),
         nats(row, "specific"),
         change(row, "trigger_change"),
         nats(row, "target_change"),
         *tests(row),
-        small(row["kl"]),
-        small(row["kl_trigger"]),
+        Cell(small(row["kl"]).text, small(row["kl_trigger"]).text),
         Cell(percent(row["control_agreement"])),
         small(row["floor"]),
     )
