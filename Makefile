@@ -16,7 +16,7 @@ demo: setup
 	$(VENV)/bin/raybt run configs/demo.yaml
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -8,9 +8,35 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does by itself, but with a token that leaves no file behind
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
+from pathlib import Path
+
 import pytest
 
 from raybt.toy import MODEL_DIR
+
+RAY_FOLDERS = [Path(__file__).parent / name for name in ("fleet", "planted")]
+
+
+def uses_ray(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in RAY_FOLDERS)
+
+
+def pytest_collection_modifyitems(items):
+    """The tests of whole runs first: with two processes one of them does these, and the other all else meanwhile."""
+    items.sort(key=lambda item: not uses_ray(item.path))  # a stable sort
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All tests of whole runs go to one process, so that they share one Ray; others file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if uses_ray(config.rootpath / file) else file
+
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")
