@@ -38,7 +38,10 @@ class Results:
 
 
 def rows_of(table: pd.DataFrame) -> list[TableRow]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    """Column by column, since pandas' own `to_dict` looks every column up for every row."""
+    names = [str(name) for name in table.columns]
+    values = zip(*(table[name].tolist() for name in table.columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def study_rows(results: Results, name: str) -> list[TableRow]:

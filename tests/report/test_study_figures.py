@@ -116,7 +116,7 @@ def test_controls_stand_below_their_target_and_nowhere_else(drawn):
     assert {round(line.get_ydata()[0], 3) for line in subsets} == {round(lane, 3)}
     assert {line.get_ydata()[0] > lane for line in directions} == {True}
     assert sum(map(is_hollow, subsets)) == 1  # the one that collapsed
-    bands = [patch for patch in onset.patches if patch.get_height() == pytest.approx(0.15)]
+    bands = [patch for patch in onset.patches if patch.get_height() == pytest.approx(0.17)]
     assert [band.get_x() for band in bands] == pytest.approx([0.405, 0.405])
     assert [band.get_width() for band in bands] == pytest.approx([0.095, 0.095])
 
@@ -234,7 +234,7 @@ def test_more_conditions_than_a_page_holds(make_study, make_condition, make_cont
     bars = found["bars_sweep"]
     _, height = bars.figure.get_size_inches()
     labels = [label.get_text() for label in bars.figure.axes[0].get_yticklabels()]
-    assert height < 18 and 40 < len(labels) < 60 and labels[0] == "baseline"
+    assert height < 18 and 35 < len(labels) < 60 and labels[0] == "baseline"
     assert bars.note.startswith(f"{91 - len(labels)} conditions") and len(bars.data) == 94
     shown = {row["condition"] for row in rows[1:91] if abs(row["onset_rate"] - 0.43) > 0.3}
     assert shown <= set(labels)  # those that do most

@@ -11,7 +11,7 @@ from raybt.report.wording import is_missing
 
 LOOKS = {CONTROL: MATCHED, DIRECTION: DIRECTIONS}
 LABELS = {CONTROL: "matched random subsets", DIRECTION: "random directions"}
-LANE = 0.15  # of a row's height
+LANE = 0.17  # of a row's height
 
 
 def by_target(controls: list[TableRow]) -> dict[str, list[TableRow]]:
@@ -35,7 +35,7 @@ def _lane(axes: Axes, y: float, rows: list[TableRow], stem: str, look: Look) -> 
     low, reach = min(rates), max(rates) - min(rates)
     axes.add_patch(Rectangle((low, y - LANE / 2), reach, LANE, color=look.color, alpha=0.25, lw=0, zorder=2.6))
     for row, rate in zip(rows, rates, strict=True):
-        point(axes, rate, y, look, is_collapsed(row), mew=0.7)
+        point(axes, rate, y, look, is_collapsed(row), mew=0.7, zorder=4 + is_collapsed(row))
 
 
 def keys(controls: list[TableRow]) -> list[Line2D]:

@@ -11,6 +11,7 @@ from raybt.report.figures.style import BAND, INK, MUTED, PAPER, Look
 from raybt.report.results import TableRow
 from raybt.report.wording import is_missing
 
+MOST_TOGETHER = 3  # numbers in one label
 EDGE = 1.4  # width of a marker's outline, so that a hollow one is seen
 
 
@@ -52,7 +53,7 @@ def numbers(axes: Axes, places: Sequence[tuple[int, float, float]]) -> None:
         found.setdefault((round(x, 6), round(y, 6)), []).append(str(number))
     box = {"boxstyle": "square,pad=0.05", "fc": PAPER, "ec": "none", "alpha": 0.75}
     for place, names in found.items():
-        label = ", ".join(names)
+        label = ", ".join(names if len(names) <= MOST_TOGETHER else [*names[: MOST_TOGETHER - 1], "…"])
         axes.annotate(label, place, (4, 4), textcoords="offset points", fontsize=7.5, zorder=6, bbox=box)
 
 

@@ -35,7 +35,7 @@ COLUMNS = [
     "stage", "condition", "variant", "role", "control_of", "subset", "scale", "planned", "done", "problems",
     "collapsed", *[f"{m.stem}{part}" for m in MEASURES for part in ("", "_low", "_high")],
 ]  # fmt: skip
-BAR_INCHES, LANED_INCHES, PANEL_INCHES, MARGIN_INCHES = 0.25, 0.36, 0.45, 1.0
+BAR_INCHES, LANED_INCHES, PANEL_INCHES, MARGIN_INCHES = 0.25, 0.4, 0.45, 1.0
 TALLEST = 16.5  # inches; what is taller than a page can't be compared at a glance
 
 CAPTION = (
