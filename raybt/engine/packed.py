@@ -6,7 +6,7 @@ gives a row the same bits whatever the number of rows. The price is a second cop
 """
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -44,6 +44,7 @@ class Packed:
         weights = torch.cat([linear.weight.detach() for linear in linears])
         self.layout = torch.ops.mkldnn._reorder_linear_weight(weights, FEW)
         self.bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
+        self.forwards = [partial(self.forward, index) for index in range(len(linears))]
         self.read: Tensor | None = None
         self.due: dict[int, Tensor] = {}
 
@@ -56,13 +57,9 @@ class Packed:
         same = all(a is b for old, new in zip(self.parameters, now, strict=True) for a, b in zip(old, new, strict=True))
         return not same or self._versions() != self.versions
 
-    @property
-    def forwards(self) -> list[Callable[[Tensor], Tensor]]:
-        return [partial(self.forward, index) for index in range(len(self.linears))]
-
     def forward(self, index: int, x: Tensor) -> Tensor:
         """Output of one of the layers. x: [..., in]; gives [..., out]."""
-        if x.numel() < FEW * x.shape[-1]:
+        if x.numel() < FEW * x.shape[-1] or torch.compiler.is_compiling():
             return torch.nn.functional.linear(x, *self.parameters[index])
         if x is not self.read or index not in self.due:
             out = torch.ops.mkldnn._linear_pointwise.default(x, self.layout, self.bias, "none", [], "")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raybt.config import Model
 from raybt.engine.decode import Decoder
 from raybt.engine.request import Request, Sampling, scaled
-from raybt.engine.score import forced_logits
+from raybt.engine.score import Recorder, forced_logits
 from raybt.load import load_config
 from raybt.plan.conditions import plan_conditions
 from raybt.plan.model_facts import resolve_model
@@ -93,12 +93,15 @@ def test_factor_one_equals_no_hooks_bit_for_bit(toy, prompts):
     assert all(done.receipt == {} and done.error is None for done in ours.values())
 
 
-def test_factor_one_gives_bitwise_the_same_logits(toy, prompts):
-    tokens = tuple(range(20, 40))
-    plain = Request("plain", prompts[0], 20, positions="generated")
+def test_factor_one_gives_bitwise_the_logits_of_no_hooks_beside_a_row_that_wakes_every_hook(toy, prompts):
     noop = Request("noop", prompts[0], 20, terms=scaled((s, 1.0) for s in toy.sites), positions="generated")
-    logits = forced_logits(toy, [plain, noop], {"plain": tokens, "noop": tokens})
-    assert torch.equal(logits["plain"], logits["noop"])
+    busy = Request("busy", prompts[1], 20, terms=scaled((s, 0.9) for s in toy.sites), positions="generated")
+    bare, hooked = (Recorder(toy, GREEDY, 32, 256) for _ in range(2))
+    bare.close()
+    list(bare.run([noop]))
+    assert {done.key: done.error for done in hooked.run([noop, busy])} == {"noop": None, "busy": None}
+    hooked.close()
+    assert all(torch.equal(a, b) for a, b in zip(hooked.seen["noop"], bare.seen["noop"], strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from raybt.engine.anatomy import dissect
 from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
 from raybt.engine.request import Request, Sampling, Term
-from raybt.engine.score import forced_logits
+from raybt.engine.score import Recorder, forced_logits
 from tests.engine.families import FAMILIES, family
 from tests.engine.reference import generate
 
@@ -125,13 +125,14 @@ def test_a_term_that_changes_nothing_equals_no_hooks_bit_for_bit(of_family):
         )
         for i, (operation, strength) in enumerate(nothing)
     ]
-    bare = Decoder(anatomy, Sampling(), 16, 64, Bank(tables), TRIGGERS)
+    bare, hooked = (Recorder(anatomy, Sampling(), 16, 64, Bank(tables), TRIGGERS) for _ in range(2))
     bare.close()
-    hooked = Decoder(anatomy, Sampling(), 16, 64, Bank(tables), TRIGGERS)
-    ours, reference = ({d.key: d for d in decoder.run(idle)} for decoder in (hooked, bare))
+    reference = {done.key: done for done in bare.run(idle)}
+    ours = {done.key: done for done in hooked.run(idle)}
     hooked.close()
     for key in ours:
         assert ours[key].token_ids == reference[key].token_ids and ours[key].receipt == {}
+        assert all(torch.equal(a, b) for a, b in zip(hooked.seen[key], bare.seen[key], strict=True))
 
 
 def test_all_pairs_are_covered():
