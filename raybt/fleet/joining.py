@@ -36,16 +36,16 @@ def with_grades(folder: RunFolder, shards: list[str], planned: pd.DataFrame) -> 
     """Rows with grades and numerics class; null where there are none."""
     if not shards:
         return planned.assign(**dict.fromkeys([*GRADES.names[1:], "numerics"]))
-    grades = [folder.read_table(beside(shard, "grades"), GRADES) for shard in shards]
-    numerics = [folder.read_table(shard, COMPLETIONS, ["key", "numerics"]) for shard in shards]
+    grades = (folder.read_table(beside(shard, "grades"), GRADES) for shard in shards)
+    numerics = (folder.read_table(shard, COMPLETIONS, ["key", "numerics"]) for shard in shards)
     rows = planned.merge(of_keys(grades, planned["key"]).to_pandas(), how="left", on="key")
     return rows.merge(of_keys(numerics, planned["key"]).to_pandas(), how="left", on="key")
 
 
 def events_of(folder: RunFolder, shards: list[str], keys: Iterable[str]) -> pd.DataFrame:
     """Every match of a phrase in these completions; schema EVENTS."""
-    tables = [folder.read_table(beside(shard, "events"), EVENTS) for shard in shards]
-    return (of_keys(tables, keys) if tables else EVENTS.empty_table()).to_pandas()
+    tables = (folder.read_table(beside(shard, "events"), EVENTS) for shard in shards)
+    return (of_keys(tables, keys) if shards else EVENTS.empty_table()).to_pandas()
 
 
 def tokens_of(folder: RunFolder, shards: list[str], keys: Iterable[str]) -> dict[str, list[int]]:
@@ -57,7 +57,7 @@ def tokens_of(folder: RunFolder, shards: list[str], keys: Iterable[str]) -> dict
     return found
 
 
-def of_keys(tables: list[pa.Table], keys: Iterable[str]) -> pa.Table:
-    """The rows of tables whose key is one of these; assumes at least one table."""
+def of_keys(tables: Iterable[pa.Table], keys: Iterable[str]) -> pa.Table:
+    """The rows of tables whose key is one of these, one whole table in memory at a time; assumes at least one."""
     wanted = pa.array(sorted(set(keys)), pa.string())
     return pa.concat_tables([table.filter(pc.field("key").isin(wanted)) for table in tables])

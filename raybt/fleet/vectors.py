@@ -93,7 +93,7 @@ def measure(
 ) -> dict[str, VectorSet]:
     """The missing sets, from the baseline's completions. Assumes that they are judged."""
     recipes, shards = plan.layout.vectors, there.shards
-    grades = of_keys([folder.read_table(beside(shard, "grades"), GRADES) for shard in shards], baseline_keys(plan))
+    grades = of_keys((folder.read_table(beside(shard, "grades"), GRADES) for shard in shards), baseline_keys(plan))
     jobs = {name: _spots(recipes[name], grades.to_pandas()) for name in missing if recipes[name].kind != "random"}
     found: dict[str, VectorSet] = {}
     if jobs:
