@@ -168,8 +168,12 @@ class Planner:
 
 
 def first_tokens(phrases: Sequence[str], facts: ModelFacts) -> list[int]:
-    """First token ids of phrases as they stand at a line's start and after a space: the trigger set."""
-    return sorted({ids[0] for ids in trigger_tokens(phrases, facts)})
+    """First token ids of phrases as they stand at a line's start and after a space: the trigger set.
+
+    Where that space is a token of its own the one after it counts: a space alone begins anything.
+    """
+    decode = facts.tokenizer.decode
+    return sorted({next(one for one in ids if decode([one]).strip()) for ids in trigger_tokens(phrases, facts)})
 
 
 def sources(config: Config, decided: Decisions) -> list[str]:

@@ -75,6 +75,13 @@ def test_a_scan_asks_for_every_site_under_every_operation_and_the_trigger_set(ma
     assert len(set(taken)) == len(taken)
 
 
+def test_a_space_that_is_a_token_of_its_own_is_no_trigger(made):
+    _, known, _ = made
+    assert known.tokenizer.tokenize(" Wait") == ["\u0120", "Wait"]
+    read = known.tokenizer.convert_ids_to_tokens(first_tokens(["Wait", "Actually", "Hold on"], known))
+    assert sorted(read) == ["Actually", "Hold", "Wait"]
+
+
 def test_scale_one_is_the_baseline_and_is_asked_for_once(made):
     _, _, found = made
     steps = of_kind(found.rows, "step")
