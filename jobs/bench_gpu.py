@@ -26,7 +26,7 @@ from raybt.engine.request import Request, Sampling, Term
 
 CONTEXT = 350  # tokens in a slot while steps are timed
 PHASE2 = {"rows": 4_800, "tokens": 512}
-"""configs/phase2.yaml: 120 problems, 4 samples, 10 conditions, and its longest row."""
+"""configs/phase2_literal.yaml: 120 problems, 4 samples, 10 conditions, and its longest row."""
 console = Console(width=110)
 
 

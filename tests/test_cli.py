@@ -27,6 +27,7 @@ LOADED = "print('loaded', *{name.partition('.')[0] for name in sys.modules} & {'
 COMMANDS = {
     "run": "raybt run configs/demo.yaml",
     "plan": "raybt plan configs/phase2.yaml",
+    "vectors": "raybt vectors configs/steering.yaml",
     "status": "raybt status artifacts/demo",
     "report": "raybt report artifacts/demo",
     "submit": "raybt submit configs/phase2.yaml --address http://127.0.0.1:8265 --follow",
@@ -60,6 +61,11 @@ def test_help_names_every_command_and_the_exit_codes():
 def test_each_command_explains_itself_with_an_example(name, example):
     ended = raybt(name, "--help")
     assert ended.code == 0 and example in words(ended.out) and "[bold]" not in ended.out
+
+
+def test_a_part_of_a_run_is_named_by_its_stages():
+    text = words(raybt("run", "--help").out)
+    assert "--only" in text and "--from" in text and "raybt run configs/phase1_toy.yaml --only scan" in text
 
 
 def test_without_a_command_the_help_is_shown():
@@ -125,7 +131,7 @@ def test_the_demos_plan_adds_up(tmp_path):
     unique = treatments * 24 * 4
     assert there["rows planned"] == f"{conditions * 24 * 4:,}, of which {unique:,} unique"
     assert (there["rows done"], there["rows missing"]) == ("0", f"{unique:,}")
-    assert there["tokens missing"] == f"at most {unique * 160:,} (160 a row)"
+    assert there["tokens missing"] == f"at most {unique * 160:,}"
     assert there["run folder"] == str(tmp_path / "demo") and not list(tmp_path.iterdir())
 
 
@@ -168,7 +174,16 @@ def test_a_million_rows_are_planned_with_neither(tmp_path):
     assert (ended.code, loaded) == (0, "loaded"), ended
     assert there["rows planned"] == "1,010,000, of which 1,010,000 unique"
     assert there["conditions"] == "101 in 1 stages" and there["prompts"].startswith("2,500, ")
-    assert there["tokens missing"] == "at most 101,000,000 (100 a row)"
+    assert there["tokens missing"] == "at most 101,000,000"
+
+
+def test_a_plan_shows_each_stage_and_what_it_waits_for(tmp_path):
+    """What earlier stages find is not known yet; what a half of the problems and one variant allow is."""
+    ended = raybt("plan", CONFIGS / "phase1_toy.yaml", "--set", f"artifacts={tmp_path}")
+    assert ended.code == 0 and "not yet known" in ended.out
+    for stage in ("baseline", "targeted", "layer_sweep", "cumulative", "lens", "scan", "heads"):
+        assert f" {stage} " in ended.out
+    assert "waits for the sites of best" in ended.out and "waits for the baseline's onsets" in ended.out
 
 
 # ---- status of a run that has begun ----

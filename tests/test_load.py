@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from raybt.config import Triggers
+from raybt.config import Measured, Scan, Triggers, found_in
 from raybt.errors import UserError
 from raybt.load import absolute, dump_yaml, load_config, schema_json
 from raybt.plan.conditions import plan_conditions
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+QWEN, TOY = SimpleNamespace(n_layers=28, n_heads=12), SimpleNamespace(n_layers=6, n_heads=4)
 MINIMAL = "name: small\nmodel: {name: raybt-toy}\nproblems: {name: raybt-toy}\n"
 
 
@@ -124,18 +125,57 @@ def test_the_schema_knows_every_section():
     assert "description" in schema["$defs"]["Sampling"]["properties"]["samples"]
 
 
-def test_phase_2_is_the_study():
-    plain, chat = (load_config(CONFIGS / name) for name in ("phase2.yaml", "phase2_chat.yaml"))
-    assert plain.triggers == chat.triggers == Triggers()
-    assert plain.interventions == chat.interventions and plain.prompt.template == chat.prompt.template
-    assert (plain.sampling.max_new_tokens, chat.sampling.max_new_tokens) == (512, 4096)
-    conditions = plan_conditions(plain, SimpleNamespace(n_layers=28, n_heads=12))
+def test_the_literal_phase_2_is_the_studys():
+    """Its sweeps, prompt and length: ten conditions that are told apart, of twelve with both baselines."""
+    literal = load_config(CONFIGS / "phase2_literal.yaml")
+    assert literal.triggers == Triggers() and literal.sampling.max_new_tokens == 512 and not literal.prompt.uses_chat
+    conditions = plan_conditions(literal, QWEN)
     assert conditions.num_rows == 12 and len(set(conditions["intervention"].to_pylist())) == 10
+
+
+def test_phase_2_has_the_studys_subsets_and_scales():
+    literal, full = (load_config(CONFIGS / name).interventions for name in ("phase2_literal.yaml", "phase2.yaml"))
+    assert literal.subsets.items() <= full.subsets.items()
+    for stage, grid in literal.grids.items():
+        assert (grid.subsets, grid.scales) == (full.grids[stage].subsets, full.grids[stage].scales)
+
+
+def test_both_phases_ask_alike():
+    """The study's second phase lost the system prompt that its first had, and neither used the chat template."""
+    first, second = (load_config(CONFIGS / name) for name in ("phase1.yaml", "phase2.yaml"))
+    assert first.triggers == second.triggers == Triggers()
+    assert second.prompt.variants.items() <= first.prompt.variants.items() and second.prompt.uses_chat
+    for field in ("system", "template", "chat"):
+        assert getattr(first.prompt, field) == getattr(second.prompt, field) is not None
+    for phase in (first, second):
+        measured = [stage for stage in phase.stages.values() if isinstance(stage, Measured)]
+        assert {stage.variant or next(iter(phase.prompt.variants)) for stage in measured} == {"think_newline"}
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase2"])
+def test_a_toy_phase_has_the_stages_of_the_full_one(phase):
+    full, toy = (load_config(CONFIGS / f"{phase}{suffix}.yaml") for suffix in ("", "_toy"))
+    assert toy.model.name == toy.problems.name == "raybt-toy"
+    assert {name: stage.kind for name, stage in full.stages.items()} == (
+        {name: stage.kind for name, stage in toy.stages.items()}
+    )
+    assert list(full.interventions.grids) == list(toy.interventions.grids)
+    for name, grid in full.interventions.grids.items():
+        other = toy.interventions.grids[name]
+        assert (grid.controls, grid.directions, grid.problems) == (other.controls, other.directions, other.problems)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("phase*.yaml")), ids=lambda path: path.stem)
+def test_what_a_scan_chose_is_tested_on_the_other_half(path):
+    config = load_config(path)
+    scans = {name for name, stage in config.stages.items() if isinstance(stage, Scan)}
+    assert all(config.stages[name].problems == "select" for name in scans)
+    for grid in config.interventions.grids.values():
+        found = any(found_in(config.interventions.subsets[name]) for name in grid.subsets)
+        assert not found or grid.problems == "confirm"
 
 
 def test_the_demo_has_at_least_eight_conditions_on_the_shipped_model():
     demo = load_config(CONFIGS / "demo.yaml")
-    interventions = set(plan_conditions(demo, SimpleNamespace(n_layers=6, n_heads=4))["intervention"].to_pylist()) - {
-        "[]"
-    }
+    interventions = set(plan_conditions(demo, TOY)["intervention"].to_pylist()) - {"[]"}
     assert len(interventions) >= 8 and demo.problems.limit == 24 and demo.sampling.samples == 4

@@ -57,7 +57,7 @@ def _form(value) -> str:
 
 
 Item = Annotated[Annotated[str, Tag("site")] | Annotated[Found, Tag("found")], Discriminator(_item_form)]
-Sites = Annotated[tuple[Item, ...], BeforeValidator(_listed)]
+Sites = Annotated[tuple[Item, ...], BeforeValidator(_listed, json_schema_input_type=Item | tuple[Item, ...])]
 Subset = Annotated[
     Annotated[Sites, Tag("sites")] | Annotated[Each, Tag("each")] | Annotated[Cumulative, Tag("cumulative")],
     Discriminator(_form),

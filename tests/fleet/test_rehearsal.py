@@ -1,4 +1,4 @@
-"""A full-size dress rehearsal: the shipped phase 2 configs against a random Qwen2 of 28 narrow layers."""
+"""A full-size dress rehearsal: the shipped configs of phase 2 against a random Qwen2 of 28 narrow layers."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def random_qwen2(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def rehearse(random_qwen2, tmp_path):
-    """`rehearse("phase2")` is that config with local paths and little to do."""
+    """`rehearse("phase2_literal")` is that config with local paths and little to do."""
     lines = [{"question": f"Ann has {n} pens and buys {n}. How many?", "answer": f"#### {2 * n}"} for n in range(2, 8)]
     (tmp_path / "gsm8k.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     overrides = [
@@ -76,8 +76,8 @@ def shards(root: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(root, "completions").iterdir()}
 
 
-def test_phase_2_plans_runs_resumes_and_reports(rehearse, local_ray, completions):
-    config = rehearse("phase2")
+def test_the_literal_phase_2_plans_runs_resumes_and_reports(rehearse, local_ray, completions):
+    config = rehearse("phase2_literal")
     plan = make_plan(config)
     assert plan.facts.n_layers == 28
     per_stage = Counter(plan.rows["stage"].to_pylist())
@@ -116,8 +116,8 @@ def check_report(root: Path) -> None:
     assert figures >= {".png", ".svg"} and all(path.stat().st_size for path in (root / "figures").iterdir())
 
 
-def test_phase_2_asks_with_the_studys_literal_prompt(rehearse):
-    plan = make_plan(rehearse("phase2"))
+def test_the_literal_phase_2_asks_with_the_studys_prompt(rehearse):
+    plan = make_plan(rehearse("phase2_literal"))
     tokenizer = plan.facts.tokenizer
     for prompt in plan.prompts.to_pylist():
         assert prompt["variant"] == "study"
@@ -126,12 +126,11 @@ def test_phase_2_asks_with_the_studys_literal_prompt(rehearse):
         assert prompt["token_ids"].count(tokenizer.bos_token_id) == (prompt["token_ids"][0] == tokenizer.bos_token_id)
 
 
-def test_phase_2_chat_opens_the_templates_think_tag_after_one_bos(rehearse):
-    plan = make_plan(rehearse("phase2_chat"))
+def test_phase_2_opens_the_templates_think_tag_after_one_bos(rehearse):
+    plan = make_plan(rehearse("phase2"))
     tokenizer = plan.facts.tokenizer
-    assert plan.rows.num_rows == 24 and plan.work.num_rows == TREATMENTS * PROBLEMS
     for prompt in plan.prompts.to_pylist():
-        assert prompt["variant"] == "chat" and f"Problem: {prompt['question']}" in prompt["text"]
+        assert "You are a helpful assistant." in prompt["text"] and f"Problem: {prompt['question']}" in prompt["text"]
         assert prompt["text"].endswith("<think>\n") and prompt["text"].count("<think>\n") == 1
         ids = prompt["token_ids"]
         assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
