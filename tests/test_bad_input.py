@@ -42,7 +42,7 @@ def no_ray(monkeypatch):
     def refuse(*_):
         raise AssertionError("Ray was asked for")
 
-    monkeypatch.setattr("raybt.fleet.driver.connected", refuse)
+    monkeypatch.setattr("raybt.fleet.cluster.connected", refuse)
 
 
 @pytest.fixture

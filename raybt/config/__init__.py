@@ -190,6 +190,9 @@ class Config(Section):
         for name in self.stages:
             if name in grids:
                 raise ValueError(f"stage {name} has the name of a grid; rename one")
+        searches = [name for name, stage in self.stages.items() if isinstance(stage, Search)]
+        self._check_names("a stage or grid", [*grids, *self.stages], searches)
+        self._check_names("a subset", subsets, subsets)
         for name, grid in grids.items():
             self._check_variants(f"grid {name}", grid.variants or ())
         for name, stage in self.stages.items():
@@ -201,6 +204,15 @@ class Config(Section):
                     )
         self._check_found()
         return self
+
+    def _check_names(self, what: str, names, makers):
+        """raybt makes names of its own: `baseline`, and for the parts of a search or a subset `search.rung1`."""
+        for name in names:
+            if name == BASELINE:
+                raise ValueError(f"{what} is called {name}, as the stage that every run begins with; rename it")
+            maker = next((other for other in makers if name.startswith(f"{other}.")), None)
+            if maker is not None:
+                raise ValueError(f"{what} is called {name}, but names that begin with {maker}. are raybt's; rename it")
 
     def _check_variants(self, who: str, variants):
         for variant in variants:
@@ -215,6 +227,12 @@ class Config(Section):
                 if found.from_ not in scans:
                     hint = nearest(found.from_, scans)
                     raise ValueError(f"subset {name} is from {found.from_}, which is no scan stage{hint}")
+                there = {site.partition(".")[0] for site in scans[found.from_].sites}
+                if found.kinds is not None and not there & set(found.kinds):
+                    raise ValueError(
+                        f"subset {name} is of kinds {', '.join(found.kinds)}, which scan {found.from_} has no site of; "
+                        "add sites there, or change kinds"
+                    )
                 if found.operation not in scans[found.from_].operations:
                     raise ValueError(
                         f"subset {name} ranks by {found.operation}, which scan {found.from_} does not do; add it there"

@@ -18,7 +18,7 @@ class Found(Section):
     """Name of the scan stage."""
     top: int = Field(default=6, ge=1)
     """How many, by specific effect."""
-    kinds: tuple[Kind, ...] | None = None
+    kinds: tuple[Kind, ...] | None = Field(default=None, min_length=1)
     """Kinds of site to choose among; null takes all that the scan has."""
     operation: Literal["zero", "mean"] = "zero"
     """Whose effects rank them."""

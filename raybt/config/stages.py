@@ -38,7 +38,7 @@ class Lens(Measured):
 class Scan(Measured):
     kind: Literal["scan"]
     """What each site does to the next token, at the position before an onset and at control positions."""
-    sites: tuple[str, ...] = ("attn.*", "mlp.*")
+    sites: tuple[str, ...] = Field(default=("attn.*", "mlp.*"), min_length=1)
     operations: tuple[Literal["zero", "mean"], ...] = Field(default=("zero", "mean"), min_length=1)
     """`zero` removes a site's output; `mean` replaces it by its mean over the baseline's generated tokens."""
 

@@ -14,7 +14,7 @@ from raybt.fleet.cluster import enter
 from raybt.fleet.course import Course
 from raybt.fleet.crew import Crew
 from raybt.fleet.selection import Chosen, choose, rows_of_stages
-from raybt.fleet.standing import given
+from raybt.fleet.standing import given, stand
 from raybt.plan.rows import Plan
 from raybt.publish import publish
 from raybt.store.folder import RunFolder
@@ -61,6 +61,7 @@ def run(
     """
     chosen, run_of = choose(config, only, first), given(config)
     folder = run_of.folder
+    stand(run_of)  # a mistake is said before the folder is made
     with locked(folder), ExitStack() as stack:
         crew = Crew(config.replicas)
         course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), crew, chosen)

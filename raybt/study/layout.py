@@ -53,8 +53,10 @@ def lay_out(
     if not builder.parts:
         builder.parts.append(Part(BASELINE, None))
     for stage, scan in config.stages.items():
-        if isinstance(scan, Scan) and "mean" in scan.operations:
-            builder.use_means(stage, expand(scan.sites, facts.n_layers, facts.n_heads))
+        if isinstance(scan, Scan):
+            sites = expand(scan.sites, facts.n_layers, facts.n_heads)  # a bad one is said before the first wave
+            if "mean" in scan.operations:
+                builder.use_means(stage, sites)
     return builder.layout()
 
 
