@@ -112,6 +112,8 @@ def _changes_keys(path: str, was: Any, now: Any, old: Config, new: Config) -> bo
         return name != "draws"
     if path == "problems.select":
         return bool(old.stages and new.stages)
+    if section == "triggers":
+        return bool(old.stages and new.stages) or (name == "strict" and _after_triggers(old) and _after_triggers(new))
     if section.startswith("interventions.vectors."):
         return True
     return path in _PROMPT
@@ -121,6 +123,10 @@ def _sites(named: Any) -> Any:
     """What a subset means; for one that a scan finds, or a family, how it is written."""
     plain = isinstance(named, (tuple, list)) and all(isinstance(one, str) for one in named)
     return expand(named, _ANY_SIZE, _ANY_SIZE) if plain else named
+
+
+def _after_triggers(config: Config) -> bool:
+    return any(grid.positions == "after_trigger" for grid in config.interventions.grids.values())
 
 
 def _in_use(subset: str, old: Config, new: Config) -> bool:

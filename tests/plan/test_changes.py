@@ -87,6 +87,65 @@ def test_edits_that_add_drop_or_touch_no_key_are_logged(path, value):
     found.check("run-1")
 
 
+STAGED = {
+    **BASE,
+    "interventions": {
+        "subsets": {"late": ["mlp.4"], "found": {"from": "scan", "top": 2}, "best": {"cumulative": {"from": "scan"}}},
+        "grids": {"sweep": {"subsets": ["late", "found", "best"], "controls": 2}},
+    },
+    "stages": {
+        "scan": {"kind": "scan", "events": 9},
+        "after": {"kind": "continuation", "subsets": ["late"]},
+        "search": {"kind": "search", "subsets": ["late"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("stages.scan.events", 10),
+        ("stages.scan.sites", ["mlp.*"]),
+        ("stages.scan.problems", "all"),
+        ("stages.after.scales", [0, 0.5]),
+        ("stages.after.max_new_tokens", 9),
+        ("stages.search.margin", 0.2),
+        ("stages.search.keep", 0.5),
+        ("problems.select", 0.4),
+        ("triggers.strict", ["Wait"]),
+        ("triggers.alternatives", ["But"]),
+        ("interventions.subsets.found", {"from": "scan", "top": 3}),
+        ("interventions.subsets.best", {"cumulative": {"from": "scan", "top": 3}}),
+        ("interventions.grids.sweep.controls", 3),
+        ("interventions.grids.sweep.directions", 3),
+    ],
+)
+def test_what_decisions_rest_on_is_refused(path, value):
+    found = changes(path, value, STAGED)
+    assert found.refused and all(line.startswith(path) for line in found.refused), found
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("stages.after.draws", 9),
+        ("stages.lens", {"kind": "lens"}),
+        ("stages", {name: stage for name, stage in STAGED["stages"].items() if name != "search"}),
+        ("interventions.subsets.all", {"each": ["mlp.*"]}),
+        ("interventions.grids.sweep.problems", "select"),
+    ],
+)
+def test_more_or_fewer_stages_subsets_and_draws_are_logged(path, value):
+    found = changes(path, value, STAGED)
+    assert found.refused == [] and len(found.additive) == 1
+
+
+def test_triggers_are_in_the_keys_of_what_is_on_after_them():
+    after = edited("interventions.grids.sweep", {"subsets": ["late"], "positions": "after_trigger", "window": [0, 4]})
+    assert changes("triggers.strict", ["Wait"], after).refused
+    assert changes("triggers.relaxed", ["Hm"], after).refused == []
+
+
 def test_no_edit_is_no_change():
     assert changes("name", "run-1") == Changes()
     assert changes("prompt.chat", False) == Changes()
