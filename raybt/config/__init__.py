@@ -203,6 +203,10 @@ class Config(Section):
                         f"stage {name} names subset {subset}, which is not defined{nearest(subset, subsets)}"
                     )
         self._check_found()
+        if self.sampling.greedy and any(isinstance(stage, Continuation) for stage in self.stages.values()):
+            raise ValueError(
+                "a continuation stage draws again and again, which greedy decoding does not; set greedy to false"
+            )
         return self
 
     def _check_names(self, what: str, names, makers):

@@ -48,12 +48,27 @@ class Scan(Measured):
         return self
 
 
-class Continuation(Measured):
+class Dosed(Section):
+    """Subsets crossed with scales."""
+
+    subsets: tuple[Name, ...] = Field(min_length=1)
+    scales: tuple[Scale, ...] = Field(default=(0.0,), min_length=1)
+
+    @property
+    def named_subsets(self) -> tuple[str, ...]:
+        return self.subsets
+
+    @model_validator(mode="after")
+    def _check_doses(self):
+        for label in ("subsets", "scales"):
+            check_no_repeats(label, getattr(self, label))
+        return self
+
+
+class Continuation(Dosed, Measured):
     kind: Literal["continuation"]
     """What follows an onset's prefix when an intervention is on at that one step: first the next token's probabilities,
     then `draws` resampled continuations, with the intervention and without."""
-    subsets: tuple[Name, ...] = Field(min_length=1)
-    scales: tuple[Scale, ...] = Field(default=(0.0,), min_length=1)
     problems: Half = "confirm"
     """Half of the problems that the onsets come from."""
     draws: int = Field(default=4, ge=0)
@@ -61,22 +76,11 @@ class Continuation(Measured):
     max_new_tokens: int = Field(default=32, ge=1)
     """Length of a continuation."""
 
-    @property
-    def named_subsets(self) -> tuple[str, ...]:
-        return self.subsets
 
-    @model_validator(mode="after")
-    def _check(self):
-        for label in ("subsets", "scales"):
-            check_no_repeats(label, getattr(self, label))
-        return self
-
-
-class Search(Section):
+class Search(Dosed):
     kind: Literal["search"]
     """The smallest subset and mildest scale that cut backtracking by `reduce` while accuracy stays within `margin`:
     successive halving on the `select` half of the problems, then one confirmation on the `confirm` half."""
-    subsets: tuple[Name, ...] = Field(min_length=1)
     scales: tuple[Scale, ...] = Field(default=(0.0, 0.25, 0.5, 0.75), min_length=1)
     variant: Name | None = None
     """Prompt variant; null takes the first."""
@@ -93,14 +97,8 @@ class Search(Section):
     def prompt_variants(self) -> tuple[str, ...]:
         return () if self.variant is None else (self.variant,)
 
-    @property
-    def named_subsets(self) -> tuple[str, ...]:
-        return self.subsets
-
     @model_validator(mode="after")
     def _check(self):
-        for label in ("subsets", "scales"):
-            check_no_repeats(label, getattr(self, label))
         if any(scale == 1 for scale in self.scales):
             raise ValueError("a search looks for what changes something, and scale 1 is the baseline; remove it")
         return self

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t
@@ -10,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 ALPHA = 0.05  # all intervals are 95%
+_ROUNDING = 1e-12  # effects this close are equal
 NO_SPREAD = 1e-12  # a standard error below this is rounding
 
 
@@ -80,6 +82,29 @@ def clustered_mean(values: Sequence[float] | np.ndarray, clusters: Sequence | np
     """Mean of any numbers with a cluster-robust t interval; degenerate as in `paired_difference`, nan for no values."""
     mean, low, high, _ = paired_difference(np.zeros(len(values)), values, clusters)
     return mean, low, high
+
+
+class ExactP(NamedTuple):
+    """An exact p-value (1 + as_extreme) / (1 + controls), and `floor`, the least it could be: 1 / (1 + controls)."""
+
+    p: float
+    as_extreme: int
+    floor: float
+
+
+def exact_p(effect: float, control_effects: Sequence[float] | np.ndarray) -> ExactP:
+    """How often a control's effect is as large as the target's, in either direction, the target counted in.
+
+    In the target's own direction alone p would be half what it should be, for that direction was not fixed beforehand.
+    Controls without an effect (nan) are left out; equal effects count as as large.
+    """
+    known = np.asarray(control_effects, dtype=float)
+    known = known[~np.isnan(known)]
+    floor = 1 / (1 + len(known))
+    if np.isnan(effect):
+        return ExactP(nan, 0, floor)
+    as_extreme = int((np.abs(known) >= abs(effect) - _ROUNDING).sum())
+    return ExactP((1 + as_extreme) * floor, as_extreme, floor)
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

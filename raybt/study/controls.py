@@ -1,4 +1,4 @@
-"""Matched random subsets of a target, and the exact p-value of an effect among theirs.
+"""Random subsets matched to a target.
 
 A control has as many sites as its target, of the same kinds and from the same depths: each site stands for a random
 one of its kind in its band of layers. Bands are thirds (early, middle, late) in models of 9 to 36 layers; deeper
@@ -12,15 +12,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product
-from math import ceil, comb, isnan, nan, prod
-from typing import NamedTuple
+from math import ceil, comb, prod
 
 from raybt.plan.sites import order
 from raybt.study.split import digest
 
 Subset = tuple[str, ...]
 WIDEST_BAND, NARROWEST_BAND = 12, 3  # layers
-_ROUNDING = 1e-12  # effects this close are equal
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,6 @@ class Controls:
     subsets: tuple[Subset, ...]
     overlaps: tuple[float, ...]
     exist: int
-
-
-class ExactP(NamedTuple):
-    """An exact p-value (1 + as_extreme) / (1 + controls), and `floor`, the least it could be: 1 / (1 + controls)."""
-
-    p: float
-    as_extreme: int
-    floor: float
 
 
 def matched_subsets(target: Sequence[str], n_layers: int, n_heads: int, *, seed: int, count: int = 20) -> Controls:
@@ -65,23 +55,6 @@ def band(layer: int, n_layers: int) -> int:
     """The depth band of a layer, from 0; bands of one model differ by at most one layer in width."""
     bands = max(ceil(n_layers / WIDEST_BAND), min(3, n_layers // NARROWEST_BAND), 1)
     return layer * bands // n_layers
-
-
-def exact_p(effect: float, control_effects: Sequence[float], *, two_sided: bool = True) -> ExactP:
-    """How often a control's effect is at least as extreme as the target's, the target counted in.
-
-    Two-sided compares sizes whatever the sign. One-sided looks in the target's own direction only, which is exact
-    where that direction was expected beforehand, and half the p-value it should be where it was not. Controls
-    without an effect (nan) are left out; equal effects count as extreme.
-    """
-    known = [control for control in control_effects if not isnan(control)]
-    floor = 1 / (1 + len(known))
-    if isnan(effect):
-        return ExactP(nan, 0, floor)
-    sign = 1 if effect > 0 else -1
-    sizes = [abs(control) if two_sided or effect == 0 else sign * control for control in known]
-    as_extreme = sum(size >= abs(effect) - _ROUNDING for size in sizes)
-    return ExactP((1 + as_extreme) * floor, as_extreme, floor)
 
 
 def _groups(sites: Subset, n_layers: int, n_heads: int) -> list[tuple[Subset, int]]:

@@ -173,7 +173,7 @@ def first_tokens(phrases: Sequence[str], facts: ModelFacts) -> list[int]:
     Where that space is a token of its own the one after it counts: a space alone begins anything.
     """
     decode = facts.tokenizer.decode
-    return sorted({next(one for one in ids if decode([one]).strip()) for ids in trigger_tokens(phrases, facts)})
+    return sorted({next(one for one in ids if str(decode([one])).strip()) for ids in trigger_tokens(phrases, facts)})
 
 
 def sources(config: Config, decided: Decisions) -> list[str]:

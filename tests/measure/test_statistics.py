@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raybt.measure.statistics import clustered_mean, clustered_rate, holm, paired_difference, wilson
+from raybt.measure.statistics import clustered_mean, clustered_rate, exact_p, holm, paired_difference, wilson
 
 
 def problem_rates(rng, problems, mean, correlation):
@@ -122,3 +122,33 @@ def test_holm():
     assert holm([0.01, 0.04, nan, 0.03]) == pytest.approx([0.03, 0.06, nan, 0.06], nan_ok=True)
     assert holm([]).shape == (0,)
     assert np.isnan(holm([nan])).all()
+
+
+@pytest.mark.parametrize(
+    ("effect", "controls", "expected"),
+    [
+        (-0.5, [-0.1] * 19, (1 / 20, 0)),
+        (-0.5, [-0.5] + [0.0] * 18, (2 / 20, 1)),  # a tie counts
+        (-0.5, [0.6] + [0.0] * 18, (2 / 20, 1)),
+        (0.0, [0.1, -0.1, 0.0], (1, 3)),
+        (-0.3, [-(0.1 + 0.2)], (1, 1)),  # -0.30000000000000004
+        (-0.1 - 0.2, [-0.3], (1, 1)),
+        (-0.5, [nan, -0.1], (1 / 2, 0)),
+        (-1.0, [], (1, 0)),
+    ],
+)
+def test_exact_p(effect, controls, expected):
+    found = exact_p(effect, controls)
+    assert (pytest.approx(found.p), found.as_extreme) == expected
+    assert found.floor == 1 / (1 + sum(not isnan(control) for control in controls)) <= found.p
+
+
+def test_no_effect_no_p():
+    assert isnan(exact_p(nan, [0.1]).p)
+
+
+def test_a_target_that_is_one_of_the_controls_is_found_as_often_as_p_says():
+    rng = np.random.default_rng(0)
+    found = np.array([exact_p(draws[0], draws[1:]).p for draws in rng.normal(size=(2000, 20))])
+    for level in (0.05, 0.1, 0.25):
+        assert np.mean(found <= level + 1e-9) == pytest.approx(level, abs=0.02)

@@ -2,16 +2,15 @@
 
 from collections import Counter
 from itertools import combinations
-from math import comb, isnan, nan
+from math import comb
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from raybt.plan.sites import expand, order
-from raybt.study.controls import NARROWEST_BAND, WIDEST_BAND, band, exact_p, matched_subsets
+from raybt.study.controls import NARROWEST_BAND, WIDEST_BAND, band, matched_subsets
 
 LATE = ("mlp.19", "mlp.20", "mlp.22", "mlp.23", "mlp.24", "mlp.27")  # of the study's 28 layers
 
@@ -85,7 +84,6 @@ def test_where_few_exist_all_are_taken(target, n_layers):
 def test_a_target_that_fills_its_band_has_no_control():
     controls = matched_subsets(["mlp.3", "mlp.4", "mlp.5"], 6, 4, seed=0)
     assert controls.subsets == () and controls.exist == 0
-    assert exact_p(-1, []).p == 1
 
 
 def test_what_exists_is_counted_without_listing_it():
@@ -113,39 +111,3 @@ def test_draws_without_replacement_are_uniform_too():
 def test_another_seed_draws_others_and_the_same_seed_the_same():
     first = matched_subsets(LATE, 28, 12, seed=0)
     assert first == matched_subsets(LATE, 28, 12, seed=0) != matched_subsets(LATE, 28, 12, seed=1)
-
-
-@pytest.mark.parametrize(
-    ("effect", "controls", "two_sided", "expected"),
-    [
-        (-0.5, [-0.1] * 19, True, (1 / 20, 0)),
-        (-0.5, [-0.5] + [0.0] * 18, True, (2 / 20, 1)),  # a tie counts
-        (-0.5, [0.6] + [0.0] * 18, True, (2 / 20, 1)),
-        (-0.5, [0.6] + [0.0] * 18, False, (1 / 20, 0)),
-        (0.5, [0.6, -0.9, 0.1], False, (2 / 4, 1)),
-        (0.0, [0.1, -0.1, 0.0], True, (1, 3)),
-        (0.0, [0.1, -0.1, 0.0], False, (1, 3)),  # no direction, so all are as extreme
-        (-0.3, [-(0.1 + 0.2)], False, (1, 1)),  # -0.30000000000000004
-        (-0.1 - 0.2, [-0.3], False, (1, 1)),
-        (-0.5, [nan, -0.1], True, (1 / 2, 0)),
-    ],
-)
-def test_exact_p(effect, controls, two_sided, expected):
-    found = exact_p(effect, controls, two_sided=two_sided)
-    assert (pytest.approx(found.p), found.as_extreme) == expected
-    assert found.floor == 1 / (1 + sum(not isnan(control) for control in controls)) <= found.p
-
-
-def test_no_effect_no_p():
-    assert isnan(exact_p(nan, [0.1]).p)
-
-
-@pytest.mark.parametrize("two_sided", [True, False])
-def test_a_target_that_is_one_of_the_controls_is_found_as_often_as_p_says(two_sided):
-    rng = np.random.default_rng(0)
-    if two_sided:
-        found = [exact_p(draws[0], draws[1:]).p for draws in rng.normal(size=(2000, 20))]
-    else:  # the direction was expected: effects that can only fall
-        found = [exact_p(draws[0], draws[1:], two_sided=False).p for draws in -rng.random(size=(2000, 20))]
-    for level in (0.05, 0.1, 0.25):
-        assert np.mean(np.array(found) <= level + 1e-9) == pytest.approx(level, abs=0.02)

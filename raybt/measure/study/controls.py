@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from raybt.measure.statistics import exact_p
 from raybt.measure.study.clustered import as_table
 from raybt.store.schemas.study import CONTROL_TABLE
 
@@ -14,7 +15,6 @@ AGAINST = {"control": "subsets", "direction": "directions"}
 """Role of the controls -> what they are."""
 MEASURES = ("onset_rate", "accuracy_all")
 PLACE = ["stage", "variant", "condition"]
-_ROUNDING = 1e-12  # effects this close are equal
 
 
 def controls_table(
@@ -56,14 +56,13 @@ def _effect(rows: pd.DataFrame, place: dict) -> float:
 
 
 def _among(effect: float, controls: np.ndarray) -> dict:
-    m = len(controls)
-    b = int((np.abs(controls) >= abs(effect) - _ROUNDING).sum())
+    found, m = exact_p(effect, controls), len(controls)
     return {
         "effect": effect,
         "controls": m,
-        "as_extreme": b,
-        "p": nan if np.isnan(effect) else (1 + b) / (1 + m),
-        "p_floor": 1 / (1 + m),
+        "as_extreme": found.as_extreme,
+        "p": found.p,
+        "p_floor": found.floor,
         "mean": controls.mean() if m else nan,
         "lowest": controls.min() if m else nan,
         "highest": controls.max() if m else nan,
