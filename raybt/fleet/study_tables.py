@@ -76,7 +76,7 @@ def _search(plan: Plan, decided: Decisions, summaries: Tables) -> pa.Table:
     parts = []
     for name, search in plan.config.stages.items():
         if isinstance(search, Search):
-            for stage, phase, rung in _phases(name, search.rungs):
+            for stage, phase, rung in _phases(name, search.rungs, decided):
                 estimates = candidates(
                     conditions.loc[conditions["stage"] == stage], contrasts.loc[contrasts["stage"] == stage]
                 )
@@ -85,12 +85,10 @@ def _search(plan: Plan, decided: Decisions, summaries: Tables) -> pa.Table:
     return search_table(pd.concat(parts)) if parts else search_table(pd.DataFrame())
 
 
-def _phases(name: str, rungs: int) -> list[tuple[str, str, int]]:
-    """(stage of the plan, phase, rung)."""
-    return [
-        *((f"{name}.rung{rung}", "select", rung) for rung in range(1, rungs + 1)),
-        (f"{name}.confirm", "confirm", 0),
-    ]
+def _phases(name: str, rungs: int, decided: Decisions) -> list[tuple[str, str, int]]:
+    """(stage of the plan, phase, rung); a rung that is not decided yet is not whole, so it is left out."""
+    there = [rung for rung in range(1, rungs + 1) if f"search:{name}:{rung}" in decided]
+    return [*((f"{name}.rung{rung}", "select", rung) for rung in there), (f"{name}.confirm", "confirm", 0)]
 
 
 def _told(name: str, rows: pd.DataFrame, phase: str, rung: int, decided: Decisions) -> pd.DataFrame:

@@ -14,7 +14,11 @@ _PART = re.compile(r"\.(rung\d+|confirm)$")  # a search's completions stand in s
 
 @dataclass(frozen=True)
 class Search:
-    """`confirmed` and `reason` are None and empty until the confirmation was judged."""
+    """`confirmed` and `reason` are None and empty until the confirmation was judged.
+
+    Args:
+        has_ended: whether the last rung was judged, which it was too where nobody was left for it.
+    """
 
     stage: str
     rungs: list[list[TableRow]]  # the candidates of each, in the table's order
@@ -24,11 +28,7 @@ class Search:
     reason: str
     reduce: float | None  # share of the onset rate that must go
     margin: float | None  # accuracy that may be lost
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the last rung was judged."""
-        return bool(self.rungs) and (self.planned is None or len(self.rungs) >= self.planned)
+    has_ended: bool
 
 
 def searches(results: Results) -> list[Search]:
@@ -66,7 +66,14 @@ def _search(results: Results, stage: str, rows: list[TableRow]) -> Search:
         reason=reason,
         reduce=settings.get("reduce"),
         margin=settings.get("margin"),
+        has_ended=_has_ended(results, stage, len(rungs), settings.get("rungs")),
     )
+
+
+def _has_ended(results: Results, stage: str, rungs: int, planned: int | None) -> bool:
+    if planned is not None and _decision(results, f"search:{stage}:{planned}") is not None:
+        return True
+    return rungs > 0 and (planned is None or rungs >= planned)
 
 
 def _verdict(results: Results, stage: str, row: TableRow | None) -> tuple[bool | None, str]:

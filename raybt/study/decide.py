@@ -171,7 +171,8 @@ def _after_rung(
     name: str, search: Search, rung: int, candidates: Sequence[Candidate], finished: Finished
 ) -> Decision | None:
     if not candidates:
-        return Decision(f"search:{name}:{rung}", {"survivors": [], "dropped": []}, "no candidate", content_of([]))
+        none = "none within the margin: no candidate is left" if rung > 1 else "no candidate: no scan found a site"
+        return Decision(f"search:{name}:{rung}", {"survivors": [], "dropped": []}, none, content_of([]))
     estimates = finished.estimates(f"{name}.rung{rung}")
     if estimates is None:
         return None
@@ -180,7 +181,7 @@ def _after_rung(
         found = after_rung(estimates, candidates, goal=goal, keep=search.keep)
         dropped = [{**asdict(one), "why": why} for one, why in sorted(found.dropped.items())]
         value = {"survivors": [asdict(one) for one in found.survivors], "dropped": dropped}
-        reason = f"{len(found.survivors)} of {len(candidates)} candidates go on"
+        reason = f"{len(found.survivors)} of {len(candidates)} candidates go on: {tally(estimates, goal)}"
         return Decision(f"search:{name}:{rung}", value, reason, made_from)
     best = winner(estimates, goal)
     value = {"survivors": [asdict(best)] if best else [], "dropped": []}
