@@ -11,8 +11,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.kernels import HAVE_TRITON
-from raybt.engine.kernels.native import attend_slots as attend_native
-from raybt.engine.kernels.native import fitting
+from raybt.engine.kernels.cpu_attend import attend_slots as attend_on_cpu
+from raybt.engine.kernels.cpu_attend import fitting
 
 NAME = "raybt"  # what the decode step sets in the place of "sdpa"
 
@@ -64,7 +64,7 @@ def _by_kernel(
     if softcap is None and not torch.compiler.is_compiling():
         made = fitting(query, key, value)
         if made:
-            return attend_native(made, query, key, value, standing.first(sliding), standing.positions, scaling)
+            return attend_on_cpu(made, query, key, value, standing.first(sliding), standing.positions, scaling)
     return None
 
 

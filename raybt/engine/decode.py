@@ -19,7 +19,7 @@ from raybt.engine.noise import Race, integers
 from raybt.engine.packed import packed
 from raybt.engine.receipts import Triggers, receipt_error
 from raybt.engine.request import Completion, Request, Sampling, failed
-from raybt.engine.sampling import choose
+from raybt.engine.sampling import choose, fused
 from raybt.engine.slots import Slots
 
 LOOK_EVERY = 8
@@ -58,7 +58,8 @@ class Decoder:
         self.notes: list[str] = []
         self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
         self.steps = self.row_steps = self.slot_steps = 0
-        self.fused = anatomy.device.type == "cuda" and HAVE_TRITON
+        self.draw = None if sampling.greedy else fused(anatomy.device)
+        self.captures = anatomy.device.type == "cuda" and HAVE_TRITON and not split(anatomy)
         self.allocate(slots)
 
     @torch.inference_mode()
@@ -69,9 +70,9 @@ class Decoder:
         self.prefixes = Prefixes(anatomy, self.hooks)
         self.cache = SlotCache(anatomy, slots, self.length)
         self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, anatomy.device, self.triggers)
-        self.race = Race(0 if self.fused else slots, anatomy.vocabulary)
+        self.race = Race(slots, anatomy.vocabulary) if self.draw is None and not self.sampling.greedy else None
         self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=anatomy.device)
-        self.graphs = Graphs(anatomy.device if self.fused and not split(anatomy) else torch.device("cpu"))
+        self.graphs = Graphs(anatomy.device if self.captures else torch.device("cpu"))
         self.requests: list[Request | None] = [None] * slots
         self.started = [0.0] * slots
 
@@ -113,7 +114,7 @@ class Decoder:
 
     def window(self) -> int:
         """Positions attended to at this step; on a GPU coarser, since each length is a graph of its own."""
-        grain = WINDOW_GRAIN if self.fused else GRAIN
+        grain = WINDOW_GRAIN if self.captures else GRAIN
         return min(-(-self.slots.window() // grain) * grain, self.cache.capacity)
 
     def captured_by(self) -> tuple:
@@ -142,12 +143,9 @@ class Decoder:
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [slots], and whether the logits were usable [slots]."""
-        if self.fused and not self.sampling.greedy:
-            from raybt.engine.kernels.sample import sample
-
-            return sample(logits, self.sampling, self.slots.stream, self.slots.steps)
-        noise = None if self.sampling.greedy else self.race.take().to(logits.device)
-        return choose(logits, self.sampling, noise)
+        if self.draw is not None:
+            return self.draw(logits, self.sampling, self.slots.stream, self.slots.steps)
+        return choose(logits, self.sampling, self.race.take().to(logits.device) if self.race else None)
 
     @torch.inference_mode()
     def refill(self) -> list[Completion]:
@@ -188,7 +186,7 @@ class Decoder:
         if prefix.store is not None:
             self.cache.fill(slot, prefix.store)
         self.hooks.assign(slot, request.active, prefix.touched)
-        if not self.fused:
+        if self.race:
             self.race.start(slot, request.stream)
         if any(term.operation == "resample" for term in request.active):
             self.draws[slot] = torch.from_numpy(integers(request.stream, self.cache.capacity)).to(self.draws.device)
@@ -214,7 +212,7 @@ class Decoder:
         request = self.requests[slot]
         assert request is not None
         self.requests[slot] = None
-        if not self.fused:
+        if self.race:
             self.race.free(slot)
         seconds = time.perf_counter() - self.started[slot]
         if not usable:

@@ -25,8 +25,9 @@ class Coefficients:
 
     def __init__(self, sites: int, places: int, device: torch.device):
         shape = (sites, places)
-        self.gain = torch.ones(shape, device=device)
-        self.push, self.pull = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self.numbers = torch.zeros((3, *shape), device=device)
+        self.gain, self.push, self.pull = self.numbers  # views
+        self.gain.fill_(1)
         self.vector = torch.zeros(shape, dtype=torch.long, device=device)
         self.touched = torch.zeros(shape, dtype=torch.int32, device=device)
         self._scales: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -58,7 +59,9 @@ class Hooks:
         self.device, sites = anatomy.device, len(self.index)
         self.wanted = Coefficients(sites, slots, self.device)
         self.now = Coefficients(sites, slots, self.device)
-        self.spread = torch.ones((sites, slots), dtype=torch.long, device=self.device)
+        self.spans = torch.zeros((2, sites, slots), dtype=torch.long, device=self.device)
+        self.wanted.vector, self.spread = self.spans  # views
+        self.spread.fill_(1)
         self.idle = torch.ones((), device=self.device)
         self.live: Coefficients | None = None
         self.rows = {point.name: self._rows_of(point) for point in anatomy.points}
@@ -185,15 +188,14 @@ class Hooks:
 
     def assign(self, slot: int, terms: Sequence[Term], touched: Tensor | None = None) -> None:
         """Give a slot its row's coefficients, and the counts that its prefill left ([sites]; None: none)."""
-        column = torch.zeros(3, len(self.index))
-        column[0] = 1
-        vectors = torch.tensor([[0], [1]]).repeat(1, len(self.index))
+        sites = len(self.index)
+        gain, push, pull, vector, spread = [1.0] * sites, [0.0] * sites, [0.0] * sites, [0] * sites, [1] * sites
         for term in terms:
             row = self.index[term.site]
-            column[0, row], column[1, row], column[2, row], vectors[0, row], vectors[1, row] = self.coefficients(term)
+            gain[row], push[row], pull[row], vector[row], spread[row] = self.coefficients(term)
         self._wake(slot, tuple(terms))
-        self.wanted.gain[:, slot], self.wanted.push[:, slot], self.wanted.pull[:, slot] = column.to(self.device)
-        self.wanted.vector[:, slot], self.spread[:, slot] = vectors.to(self.device)
+        self.wanted.numbers[:, :, slot] = torch.tensor([gain, push, pull]).to(self.device)
+        self.spans[:, :, slot] = torch.tensor([vector, spread]).to(self.device)
         self.now.touched[:, slot] = 0 if touched is None else touched
 
     def assign_all(self, interventions: Sequence[Sequence[Term]]) -> None:

@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from raybt.engine.anatomy import Anatomy, dissect
-from raybt.engine.kernels.native import kernel
+from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
+from raybt.engine.sampling import fused
 from raybt.engine.wiring import prove_wiring
 from raybt.errors import UserError
 
@@ -81,12 +82,13 @@ def _first_line(error: Exception) -> str:
 
 
 def numerics_class(anatomy: Anatomy, slots: int) -> str:
-    """What decides the last bits of the logits: device, type, attention, products, slots, library versions."""
+    """What decides the last bits: device, type, attention, products, draws, slots, library versions."""
     device = torch.cuda.get_device_name() if anatomy.device.type == "cuda" else f"cpu/{platform.machine()}"
     dtype = str(anatomy.model.dtype).removeprefix("torch.")
     versions = (f"torch={torch.__version__}", f"transformers={transformers.__version__}")
     products = "linear=packed" if packs_of(anatomy.model) else "linear=torch"
-    return "|".join([device, dtype, attention_of(anatomy), products, f"slots={slots}", *versions])
+    draws = "draws=kernel" if fused(anatomy.device) else "draws=torch"
+    return "|".join([device, dtype, attention_of(anatomy), products, draws, f"slots={slots}", *versions])
 
 
 def attention_of(anatomy: Anatomy) -> str:

@@ -33,29 +33,26 @@ class Packed:
     """Linear layers side by side, computed as one. Assumes inference.
 
     Attributes:
-        versions: of the parameters when they were packed; others mean that somebody wrote into them.
+        seen: (a layer's parameters by name, name, parameter, its version) when they were packed.
         due: outputs that were computed for `read` and not yet asked for.
     """
 
     def __init__(self, linears: list[nn.Linear]):
         self.linears, self.widths = linears, [linear.out_features for linear in linears]
         self.parameters: list[tuple[Any, ...]] = [tuple(linear._parameters.values()) for linear in linears]
-        self.versions = self._versions()
+        own = [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
+        self.seen = [(where, name, p, p._version) for where, name in own if (p := where[name]) is not None]
         weights = torch.cat([linear.weight.detach() for linear in linears])
         self.layout = torch.ops.mkldnn._reorder_linear_weight(weights, FEW)
         self.bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
-        self.forwards = [partial(self.forward, index) for index in range(len(linears))]
+        forwards = [partial(self.forward, index) for index in range(len(linears))]
+        self.swaps = [(linear.__dict__, forward) for linear, forward in zip(linears, forwards, strict=True)]
         self.read: Tensor | None = None
         self.due: dict[int, Tensor] = {}
 
-    def _versions(self) -> list[int]:
-        return [p._version for pair in self.parameters for p in pair if p is not None]
-
-    @property
     def stale(self) -> bool:
-        now = [tuple(linear._parameters.values()) for linear in self.linears]
-        same = all(a is b for old, new in zip(self.parameters, now, strict=True) for a, b in zip(old, new, strict=True))
-        return not same or self._versions() != self.versions
+        """Whether somebody has changed a parameter or written into it."""
+        return any(where[name] is not p or p._version != version for where, name, p, version in self.seen)
 
     def forward(self, index: int, x: Tensor) -> Tensor:
         """Output of one of the layers. x: [..., in]; gives [..., out]."""
@@ -67,6 +64,7 @@ class Packed:
         return self.due.pop(index)
 
     def forget(self) -> None:
+        """Let go of what was read last: the next pass may write into the same memory."""
         self.read, self.due = None, {}
 
 
@@ -78,21 +76,21 @@ def packed(model: Any) -> Iterator[None]:
     """Within this block the model's linear layers multiply by packed weights; hooks on them act as ever."""
     packs = packs_of(model)
     for pack in packs:
-        for linear, forward in zip(pack.linears, pack.forwards, strict=True):
-            linear.__dict__["forward"] = forward
+        for attributes, forward in pack.swaps:
+            attributes["forward"] = forward
     try:
         yield
     finally:
         for pack in packs:
             pack.forget()
-            for linear in pack.linears:
-                linear.__dict__.pop("forward", None)
+            for attributes, _ in pack.swaps:
+                attributes.pop("forward", None)
 
 
 def packs_of(model: Any) -> list[Packed]:
     """The model's packed layers, packed at the first call and again where a weight has changed since."""
     packs = _OF.get(model)
-    if packs is None or any(pack.stale for pack in packs):
+    if packs is None or any(pack.stale() for pack in packs):
         packs = _OF[model] = [Packed(linears) for linears in packable(model)]
     return packs
 

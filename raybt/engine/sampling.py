@@ -6,10 +6,27 @@ run the race over all tokens; a winner outside the top-p set is a miss, and is r
 not likelier, none of which can be in the set either.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from raybt.engine.kernels import HAVE_TRITON, cpu_sample
 from raybt.engine.request import Sampling
+
+Draw = Callable[[Tensor, Sampling, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def fused(device: torch.device) -> Draw | None:
+    """A kernel that draws as `choose` does and makes the noise itself; None where there is none.
+
+    It takes logits [rows, vocabulary], the rule, and each row's stream and step, both [rows] int64.
+    """
+    if device.type == "cuda" and HAVE_TRITON:
+        from raybt.engine.kernels.sample import sample
+
+        return sample
+    return cpu_sample.sample if device.type == "cpu" and cpu_sample.kernel() else None
 
 
 def choose(logits: Tensor, rule: Sampling, noise: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from raybt.engine.noise import exponential, words
 from raybt.engine.request import Sampling
 from raybt.engine.sampling import choose
 
-vocabulary, rows = 2500, 24
+vocabulary, rows = 1100, 8
 logits = 2.5 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(0))
 streams = [(i * 0x9E3779B97F4A7C15 + 5) % 2**64 for i in range(rows)]
 steps = [i * 7 for i in range(rows)]

@@ -7,7 +7,7 @@ from scipy.stats import chisquare, kstest
 
 from raybt.engine.noise import Race, blocks, exponential, integers, words
 from raybt.engine.request import Sampling
-from raybt.engine.sampling import choose
+from raybt.engine.sampling import choose, fused
 
 DRAWS = 20_000
 
@@ -31,14 +31,25 @@ def exact(logits, rule):
     return result.numpy()
 
 
+def by_torch(logits, rule, streams, steps):
+    noise = torch.cat([exponential(words(*where, logits.shape[1])) for where in zip(streams, steps, strict=True)])
+    return choose(logits, rule, noise)
+
+
+def by_kernel(logits, rule, streams, steps):
+    draw = fused(torch.device("cpu")) or pytest.skip("no C compiler")
+    return draw(logits, rule, torch.tensor(streams), torch.tensor(steps))
+
+
+@pytest.mark.parametrize("way", [by_torch, by_kernel])
 @pytest.mark.parametrize("top_p", [0.3, 0.95, 1.0])
 @pytest.mark.parametrize("top_k", [0, 5])
 @pytest.mark.parametrize("vocabulary", [37, 400])
-def test_frequencies_match_the_exact_distribution(vocabulary, top_k, top_p):
+def test_frequencies_match_the_exact_distribution(vocabulary, top_k, top_p, way):
     rule = Sampling(temperature=0.8, top_p=top_p, top_k=top_k)
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(3)) * 2
-    noise = torch.cat([exponential(words(18 + (row << 20), row % 50, vocabulary)) for row in range(DRAWS)])
-    tokens, usable = choose(logits.repeat(DRAWS, 1), rule, noise)
+    streams, steps = [18 + (row << 20) for row in range(DRAWS)], [row % 50 for row in range(DRAWS)]
+    tokens, usable = way(logits.repeat(DRAWS, 1), rule, streams, steps)
     p = exact(logits, rule)
     counts = np.bincount(tokens.numpy(), minlength=vocabulary)
     assert usable.all() and counts[p == 0].sum() == 0

@@ -1,46 +1,10 @@
 // Attention of one new token a slot over that slot's own keys and values, each read once for all heads that share them.
 // Compiled for one shape: DIM is a head's width, a multiple of 16; GROUP the query heads of one key head.
-// Every sum runs in an order written out here, so that a row's bits depend on nothing but the row.
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "vec.h"
 
-#define LANES 16
 #define PARTS (DIM / LANES)
 #define AHEAD 8  // tokens whose keys are asked for early
-#define UNROLLED _Pragma("GCC unroll 16")
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float half __attribute__((vector_size(32)));
-typedef float quarter __attribute__((vector_size(16)));
-typedef int32_t ints __attribute__((vector_size(64)));
-
-const char *compiler = __VERSION__;  // its choice to fuse multiplications and additions decides the last bits
-
-static inline float sum_of(vec x) {
-    union { vec whole; half parts[2]; } a = {x};
-    union { half whole; quarter parts[2]; } b = {a.parts[0] + a.parts[1]};
-    quarter c = b.parts[0] + b.parts[1];
-    return (c[0] + c[2]) + (c[1] + c[3]);
-}
-
-// exp of x <= 0 to about one unit in the last place (Cephes' polynomial); 0 under exp(-87), NaN of NaN.
-static inline vec exp_of(vec x) {
-    const vec magic = (vec){} + 12582912.0f;  // adding it rounds to a whole number
-    const vec least = (vec){} - 87.0f;
-    ints under = x < least;
-    vec kept = (vec)((under & (ints)least) | (~under & (ints)x));
-    vec whole = (kept * 1.44269504f + magic) - magic;
-    vec r = kept - whole * 0.693359375f + whole * 2.12194440e-4f;
-    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    ints power = (__builtin_convertvector(whole, ints) + 127) << 23;
-    return (vec)(~under & (ints)(p * (vec)power));
-}
 
 // Ask for one token's key or value; asking for what lies beyond the last token does no harm.
 static inline void fetch(const float *row) {
