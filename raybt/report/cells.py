@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from raybt.report.blocks import Cell, Column
 from raybt.report.results import TableRow
-from raybt.report.wording import bounds, count, is_missing, number, percent, point_bounds, points, probability
+from raybt.report.wording import NOTHING, bounds, count, is_missing, percent, point_bounds, points, probability, signed
 
 
 def columns(*first: str, numbers: Iterable[str] = (), last: Iterable[str] = ()) -> tuple[Column, ...]:
@@ -22,25 +22,28 @@ def counts(row: TableRow, *names: str) -> tuple[Cell, ...]:
 
 def share(row: TableRow, stem: str) -> Cell:
     """A rate in percent."""
-    return Cell(percent(row[stem]), "" if is_missing(row[stem]) else bounds(row[f"{stem}_low"], row[f"{stem}_high"]))
+    return Cell(percent(row[stem]), _known(bounds(row[f"{stem}_low"], row[f"{stem}_high"])))
 
 
 def change(row: TableRow, stem: str) -> Cell:
     """A difference of rates in percentage points."""
-    interval = "" if is_missing(row[stem]) else point_bounds(row[f"{stem}_low"], row[f"{stem}_high"])
-    return Cell(points(row[stem]), interval)
+    return Cell(points(row[stem]), _known(point_bounds(row[f"{stem}_low"], row[f"{stem}_high"])))
 
 
-def nats(row: TableRow, stem: str, digits: int = 2) -> Cell:
+def _known(interval: str) -> str:
+    """An interval that can't be estimated takes no line of its own."""
+    return "" if interval == NOTHING else interval
+
+
+def nats(row: TableRow, stem: str) -> Cell:
     """A signed quantity in nats or logits."""
-    ends = [row[f"{stem}{end}"] for end in ("_low", "_high")]
-    interval = "" if any(map(is_missing, ends)) else "[{}, {}]".format(*(number(end, digits, "+") for end in ends))
-    return Cell(number(row[stem], digits, "+"), interval)
+    said, low, high = signed(row, stem)
+    return Cell(said, "" if NOTHING in (low, high) else f"[{low}, {high}]")
 
 
 def small(value: float | None) -> Cell:
     """A floor or a divergence, which may be tiny: three significant digits."""
-    return Cell("–" if is_missing(value) else f"{value:.3g}".replace("e-0", "e-").replace("-", "−"))
+    return Cell(NOTHING if is_missing(value) else f"{value:.3g}".replace("e-0", "e-").replace("-", "−"))
 
 
 def tests(row: TableRow) -> tuple[Cell, Cell]:

@@ -11,7 +11,6 @@ from raybt.report.results import (
     rows_of,
     several_stages,
     study_rows,
-    variants_of,
 )
 from raybt.report.wording import (
     code,
@@ -29,11 +28,11 @@ SPARED = "with no measured loss of accuracy"
 HARMED = "at a cost in accuracy, so more than backtracking depends on what was changed"
 UNCONTROLLED = "but no claim rests on it, for want of an effect larger than that of random controls"
 NONE_QUALIFIES = (
-    "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected{controls}) while "
+    "No condition qualifies: none changes the onset rate beyond what chance allows (Holm-corrected){controls} while "
     "accuracy holds. Nothing here shows that backtracking, rather than the model's work at large, depends on the sites "
     "that were tried."
 )
-CONTROLLED = ", and more than random controls do,"
+CONTROLLED = ", and by more than random controls do,"
 
 
 def qualifying(results: Results) -> list[str]:
@@ -105,8 +104,10 @@ def _effect(row: TableRow, name: str, contrasts: dict[tuple, TableRow]) -> str:
 
 
 def _points_with_bounds(contrast: TableRow) -> str:
-    low, high = points(contrast["low"]), points(contrast["high"])
-    return f"{points(contrast['difference'])} percentage points, 95% interval {low} to {high}"
+    said = f"{points(contrast['difference'])} percentage points"
+    if is_missing(contrast["low"]) or is_missing(contrast["high"]):
+        return said
+    return f"{said}, 95% interval {points(contrast['low'])} to {points(contrast['high'])}"
 
 
 def collapsed(results: Results) -> str:
@@ -141,8 +142,10 @@ def _places(rows: list[TableRow], results: Results) -> str:
 def _once_each(rows: list[TableRow], results: Results) -> list[tuple[TableRow, str]]:
     """Each condition and variant once (its first row), named with all the stages that it stands in."""
     places: dict[str, list[TableRow]] = {}
+    treated = (row for row in rows_of(results.conditions) if not is_baseline(row))
+    variants = list(dict.fromkeys(row["variant"] for row in treated))
     for row in rows:
-        places.setdefault(named(row, variants_of(results.conditions)), []).append(row)
+        places.setdefault(named(row, variants), []).append(row)
     return [(found[0], name + _stages(found, results)) for name, found in places.items()]
 
 

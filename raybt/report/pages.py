@@ -13,7 +13,7 @@ from raybt.report.blocks import Document, Piece
 
 _CODE = re.compile(r"`([^`]*)`")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
-_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)])", re.MULTILINE)
+_LINE_START = re.compile(r"(\n\s*)(?:([-+=])|(\d+)([.)]))")
 
 
 def html_page(document: Document) -> bytes:
@@ -35,11 +35,22 @@ def _data_uri(svg: bytes) -> str:
 
 
 def _markdown_escaped(text: str) -> str:
-    return _LINE_START.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\1", text))
+    return _escaped_inside(f"\n{text}")[1:]
 
 
 def _markdown_names(text: str) -> str:
-    return _outside_code(text, _markdown_escaped)
+    return _outside_code(f"\n{text}", _escaped_inside)[1:]
+
+
+def _escaped_inside(text: str) -> str:
+    """Of a piece of text, which stands at a line's start only after a newline of its own."""
+    return _LINE_START.sub(_line_start, _MARKDOWN.sub(r"\\\1", text))
+
+
+def _line_start(found: re.Match[str]) -> str:
+    """What would begin a list or a heading there; a backslash before a digit would be shown."""
+    space, sign, number, stop = found.groups("")
+    return f"{space}\\{sign}" if sign else f"{space}{number}\\{stop}"
 
 
 def _markdown_cell(text: str) -> str:

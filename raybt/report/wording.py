@@ -3,6 +3,7 @@
 Sentences are plain text with one convention: what stands between backticks is a name and set as code.
 """
 
+import math
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -54,10 +55,22 @@ def points_in_words(row: Any, stem: str, also: str = "") -> str:
     return f"{points(row[stem])} percentage points{_in_brackets(ends, also)}"
 
 
-def number_in_words(row: Any, stem: str, unit: str = "", digits: int = 2) -> str:
+def number_in_words(row: Any, stem: str, unit: str = "") -> str:
     """'+0.61 nats (95% interval +0.51 to +0.71)' from a table's row."""
-    ends = [number(row[f"{stem}{end}"], digits, "+") for end in ("_low", "_high")]
-    return f"{number(row[stem], digits, '+')}{f' {unit}' * bool(unit)}{_in_brackets(ends)}"
+    said, *ends = signed(row, stem)
+    return f"{said}{f' {unit}' * bool(unit)}{_in_brackets(ends)}"
+
+
+def signed(row: Any, stem: str) -> list[str]:
+    """Estimate and ends of an interval, '+0.61', with as many decimals as the largest needs for two digits."""
+    values = [row[f"{stem}{part}"] for part in ("", "_low", "_high")]
+    digits = decimals(max((abs(value) for value in values if not is_missing(value)), default=0.0))
+    return [number(value, digits, "+") for value in values]
+
+
+def decimals(size: float) -> int:
+    """At least two, more for what would else be shown as nothing."""
+    return 2 if size >= 0.1 or size == 0 else min(1 - math.floor(math.log10(size)), 6)
 
 
 def _in_brackets(ends: list[str], also: str = "") -> str:

@@ -52,6 +52,7 @@ def test_foreign_text_stays_text(make, make_sweep, make_example):
 
 def test_escapes():
     assert _markdown_names("a_b `c_d` <e>") == r"a\_b `c_d` \<e\>"
-    assert _markdown_names("1. x\n- y") == "\\1. x\n\\- y"
+    assert _markdown_names("1. x\n- y") == "1\\. x\n\\- y"
+    assert _markdown_names("of `a` 50.6% and `b`+1") == "of `a` 50.6% and `b`+1"
     assert _markdown_cell("a|b `c|d`\ne") == r"a\|b `c\|d` e"
     assert _fenced("a ```` b").startswith("`````text\n")

@@ -22,7 +22,7 @@ from tests.report import builders
 OF_TABLES = {
     "lens": {"lens_lens"},
     "attribution": {"attribution_lens"},
-    "scan": {"scan_scan", "scan_heads_scan"},
+    "scan": {"scan_scan", "heads_scan"},
     "words": {"words_continuation"},
     "strata": {"strata_sweep"},
     "survival": {"survival_sweep"},
@@ -180,7 +180,7 @@ def test_the_map_marks_what_the_verdicts_say(drawn):
 
 
 def test_heads_of_both_operations_share_one_scale(drawn):
-    first, second = drawn["scan_heads_scan"].figure.axes[:2]
+    first, second = drawn["heads_scan"].figure.axes[:2]
     assert first.collections[0].get_clim() == second.collections[0].get_clim()
     assert first.collections[0].get_array().shape == (6, 4)
 

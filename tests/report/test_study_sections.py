@@ -142,7 +142,7 @@ def test_what_a_search_tried_is_no_claim(studied):
 def test_a_winner_that_does_not_hold(make_study):
     results = make_study(search=builders.search("not confirmed"), confirmed=False)
     text = said(results, "Search")
-    assert "it is not confirmed (accuracy may fall by 9.1 points)" in text
+    assert "it is not confirmed: accuracy may fall by 9.1 points. There" in text
 
 
 def test_the_tables_verdict_counts_where_no_decision_was_kept(make_study):
@@ -191,7 +191,7 @@ def test_prompt_variants(studied, make_study):
 
 def test_accuracy_and_onsets(studied, make_study):
     text = said(studied, "Accuracy and onsets")
-    assert "72.0% of the 41 completions with an onset are right, and 82.0% of the 55 without" in text
+    assert "Of the baseline completions 72.0% of the 41 with an onset are right, and 82.0% of the 55 without" in text
     assert "Within the 19 problems that have both kinds the difference is −10.0 percentage points" in text
     assert "completions with an onset are less often right" in text
     rows = builders.strata()
@@ -200,7 +200,9 @@ def test_accuracy_and_onsets(studied, make_study):
             row["accuracy_high"] = 0.02
     assert "too little to say" in said(make_study(strata=rows), "Accuracy and onsets")
     (table,) = tables(studied, "Accuracy and onsets")
-    assert len(table.rows) == 9 and table.rows[2].cells[6].text == "−10.0"
+    cells = [(cell.text, cell.detail) for cell in table.rows[0].cells]
+    assert len(table.rows) == 3 and cells[1:3] == [("41", ""), ("72.0%", "[63.0, 81.0]")]
+    assert cells[7:] == [("−10.0", "[−16.0, −4.0]"), ("19", "")]
 
 
 def test_onsets_along_the_text(studied, make_study):

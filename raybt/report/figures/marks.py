@@ -31,6 +31,12 @@ def point(axes: Axes, x: float, y: float, look: Look, hollow: bool = False, **mo
     axes.plot([x], [y], ls="none", **{"zorder": 4, **style, **more})
 
 
+def drawn_in(value: float, limits: tuple[float, float]) -> float:
+    """A place at the panel's edge for what lies beyond it; nan stays nan."""
+    low, high = limits
+    return min(max(value, low), high)
+
+
 def line_with_band(axes: Axes, xs: Sequence[float], rows: Sequence[TableRow], stem: str, look: Look) -> None:
     """A line through the estimates with their intervals as bars inside a band."""
     low, middle, high = estimates(rows, stem)

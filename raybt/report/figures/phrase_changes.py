@@ -17,7 +17,8 @@ CAPTION = (
     "intervals, clustered by problem. Each panel is a condition. Filled circles are strict triggers, which count as "
     "backtracking, hollow ones relaxed triggers, squares other words that were watched. If one phrase goes and another "
     "comes (left and right of the zero line), the model has changed its words, not its ways. Percentages in the "
-    "margin are the baseline's rates. A condition marked as collapsed allows no claim."
+    "margin are the baseline's rates; phrases that no completion holds are left out. A condition marked as collapsed "
+    "allows no claim."
 )
 
 
@@ -27,8 +28,13 @@ def draw(results: Results) -> list[Drawing]:
 
 
 def _treated(family: Family) -> dict[str, list[TableRow]]:
-    parts = family.by_condition.items()
-    return {family.called(name): rows for name, rows in parts if not is_baseline(rows[0])}
+    """Conditions with their changes; phrases that occur nowhere are left out."""
+    there = {row["phrase"] for row in family.rows if row["completions"]}
+    parts = family.by_condition.items() if not family.merged else ()
+    treated = {
+        name: [row for row in rows if row["phrase"] in there] for name, rows in parts if not is_baseline(rows[0])
+    }
+    return {family.called(name): rows for name, rows in treated.items() if rows}
 
 
 def _drawing(family: Family, treated: dict[str, list[TableRow]]) -> Drawing:

@@ -15,7 +15,7 @@ from raybt.report.figures.drawing import Drawing
 from raybt.report.figures.style import INK, MUTED, PAPER, WIDTH
 from raybt.report.results import Results, TableRow, study_groups
 from raybt.report.scanned import BREAKS, QUALIFIES, UNDER_FLOOR
-from raybt.report.wording import MINUS, is_missing, number, plain
+from raybt.report.wording import MINUS, decimals, is_missing, number, plain
 
 COLUMNS = [
     "stage", "site", "kind", "layer", "head", "operation", "planned", "done", "failed", "controls", "problems",
@@ -88,7 +88,7 @@ def _heads(results: Results, stage: str, rows: list[TableRow]) -> Drawing:
         for operation in _once(rows, "operation")
     ]
     return Drawing(
-        name=f"scan_heads_{stage}",
+        name=f"heads_{stage}",
         title=f"What each attention head does to the onset, stage {plain(stage)}",
         caption=HEADS_CAPTION,
         alt=_alt(stage, rows, "layer and head"),
@@ -183,7 +183,7 @@ def _label(row: TableRow, grid: Grid, width: float) -> str:
         return "·"
     value, reach = row[grid.effect], float(grid.norm.vmax or 1.0)
     if width >= NARROWEST_WITH_NUMBERS:
-        return number(value, 2 if reach >= 0.2 else 3, sign="+")
+        return number(value, decimals(reach), sign="+")
     return "" if abs(value) < reach / 4 or not _is_sound(row, grid.effect) else "+" if value > 0 else MINUS
 
 

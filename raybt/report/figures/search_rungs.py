@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from raybt.report.figures.drawing import Drawing
-from raybt.report.figures.marks import hollow_key, numbers, or_nan, point
+from raybt.report.figures.marks import drawn_in, hollow_key, numbers, or_nan, point
 from raybt.report.figures.panels import panels
 from raybt.report.figures.style import BASELINE_LOOK, INK, MUTED, ONSET, Look
 from raybt.report.results import Results, TableRow, is_collapsed, select
@@ -31,9 +31,9 @@ CAPTION = (
     "more. A panel is a rung; across, the change of the onset rate against the baseline on the same problems and "
     "samples, up, the change of accuracy, both in percentage points with 95% intervals, clustered by problem. The "
     "diamond is the baseline. The tinted field is the goal: at least as large a cut as was asked for, at no more than "
-    "the margin of accuracy. Dark points went on, pale ones were left behind, hollow ones had collapsed; the line is "
-    "the front of the rung. The star is the winner. What wins among many wins partly by luck, so the last panel counts "
-    "alone: the winner once more, on problems that no rung had seen."
+    "the margin of accuracy. Dark points went on, pale ones were left behind, hollow ones had collapsed and stand at "
+    "the edge where they lie beyond it; the line is the front of the rung. The star is the winner. What wins among "
+    "many wins partly by luck, so the last panel counts alone: the winner once more, on problems that no rung had seen."
 )
 
 
@@ -77,7 +77,8 @@ def _figure(search: Search) -> Figure:
 
 def _numbers(search: Search) -> dict[str, int]:
     """The candidates that came furthest have a number each."""
-    best = [row["condition"] for rung in reversed(search.rungs) for row in rung]
+    rungs = [sorted(rung, key=lambda row: row["verdict"] != GOES_ON) for rung in reversed(search.rungs)]
+    best = [row["condition"] for rung in rungs for row in rung]
     return {name: place for place, name in enumerate(list(dict.fromkeys(best))[:MOST_NUMBERED], 1)}
 
 
@@ -94,9 +95,9 @@ def _panel(axes: Axes, rows: list[TableRow], search: Search, named: dict[str, in
     axes.axhline(0, color=MUTED, lw=0.6, zorder=1)
     axes.axvline(0, color=MUTED, lw=0.6, zorder=1)
     for row in sorted(rows, key=lambda row: row["verdict"] == GOES_ON):  # on top of those left behind
-        _candidate(axes, row, _look(row, rows, search), len(rows) <= WITH_INTERVALS)
+        _candidate(axes, row, _inside(row, search), _look(row, rows, search), len(rows) <= WITH_INTERVALS)
     drawn = [row for row in rows if row["condition"] in named and not is_missing(row[X]) and not is_missing(row[Y])]
-    numbers(axes, [(named[row["condition"]], row[X], row[Y]) for row in drawn])
+    numbers(axes, [(named[row["condition"]], *_inside(row, search)) for row in drawn])
     front = sorted((row for row in rows if row["on_front"] is True), key=lambda row: (row[X], row[Y]))
     axes.step([row[X] for row in front], [row[Y] for row in front], where="post", color=INK, lw=1, zorder=2.5)
     point(axes, 0, 0, BASELINE_LOOK, zorder=3.5)
@@ -113,8 +114,8 @@ def _look(row: TableRow, rows: list[TableRow], search: Search) -> Look:
 
 
 def _reach(search: Search, stem: str) -> tuple[float, float]:
-    """One scale for all panels, with all points in it and the intervals of what was confirmed."""
-    every = [row for rung in search.rungs for row in rung]
+    """One scale for all panels, with all points that have not collapsed, and the interval of what was confirmed."""
+    every = [row for rung in search.rungs for row in rung if not is_collapsed(row)]
     values = [row[stem] for row in every if not is_missing(row[stem])] + [0.0]
     if search.confirmation:
         values += [or_nan(search.confirmation[f"{stem}{end}"]) for end in ("_low", "_high")]
@@ -123,13 +124,17 @@ def _reach(search: Search, stem: str) -> tuple[float, float]:
     return min(values) - room, max(values) + room
 
 
-def _candidate(axes: Axes, row: TableRow, look: Look, with_interval: bool) -> None:
-    x, y = or_nan(row[X]), or_nan(row[Y])
+def _inside(row: TableRow, search: Search) -> tuple[float, float]:
+    return drawn_in(or_nan(row[X]), _reach(search, X)), drawn_in(or_nan(row[Y]), _reach(search, Y))
+
+
+def _candidate(axes: Axes, row: TableRow, place: tuple[float, float], look: Look, with_interval: bool) -> None:
+    x, y = place
     if with_interval:
         thin = {"color": look.color, "lw": 0.8, "alpha": 0.6, "zorder": 2}
         axes.plot([or_nan(row[f"{X}_low"]), or_nan(row[f"{X}_high"])], [y, y], **thin)
         axes.plot([x, x], [or_nan(row[f"{Y}_low"]), or_nan(row[f"{Y}_high"])], **thin)
-    point(axes, x, y, look, is_collapsed(row), mew=1.0)
+    point(axes, x, y, look, is_collapsed(row), mew=1.0, clip_on=not is_collapsed(row))
 
 
 def _counts(rows: list[TableRow]) -> str:

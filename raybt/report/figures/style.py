@@ -93,6 +93,11 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def as_share(value: float, _: object) -> str:
+    """A tick of an axis that need not reach from 0 to 1; nothing beyond them."""
+    return f"{100 * value:.4g}%" if -1e-9 <= value <= 1 + 1e-9 else ""
+
+
 def percent_axis(axes: Axes, which: str) -> None:
     """A 0-100% axis for shares in 0..1, with room for a marker that sits on its end."""
     axis = axes.xaxis if which == "x" else axes.yaxis

@@ -73,11 +73,10 @@ class Panel:
 
 
 def draw(results: Results) -> list[Drawing]:
-    return [
-        drawing
-        for (stage,), _ in groups(results.conditions, "stage")
-        for drawing in _drawings(results, stage)
-    ]  # fmt: skip
+    """A stage that has the baseline alone is drawn only where there is no other."""
+    stages = {stage: rows for (stage,), rows in groups(results.conditions, "stage")}
+    treated = [stage for stage, rows in stages.items() if not all(map(is_baseline, rows))]
+    return [drawing for stage in treated or list(stages) for drawing in _drawings(results, stage)]
 
 
 def _drawings(results: Results, stage: str) -> list[Drawing]:

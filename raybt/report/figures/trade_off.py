@@ -5,12 +5,11 @@ from textwrap import shorten
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from raybt.report.figures.control_marks import faint, keys
 from raybt.report.figures.drawing import Drawing
-from raybt.report.figures.marks import hollow_key, numbers, or_nan, point
-from raybt.report.figures.style import ACCURACY, BASELINE_LOOK, INK, MUTED, ONSET, WIDTH, Look
+from raybt.report.figures.marks import drawn_in, hollow_key, numbers, or_nan, point
+from raybt.report.figures.style import ACCURACY, BASELINE_LOOK, INK, MUTED, ONSET, WIDTH, Look, as_share
 from raybt.report.figures.subset_bars import COLUMNS
 from raybt.report.results import Results, TableRow, groups, is_baseline, is_collapsed, is_control, select
 from raybt.report.wording import is_missing, plain
@@ -112,8 +111,8 @@ def _panel(axes: Axes, rows: list[TableRow], numbered: list[TableRow]) -> None:
     axes.set_xlim(*frame[X])
     axes.set_ylim(*frame[Y])
     axes.set_ylabel(ACCURACY.label)
-    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axes.xaxis.set_major_formatter(as_share)
+    axes.yaxis.set_major_formatter(as_share)
     axes.grid()
 
 
@@ -129,9 +128,7 @@ def _frame(rows: list[TableRow]) -> dict[str, tuple[float, float]]:
 
 
 def _inside(row: TableRow, frame: dict[str, tuple[float, float]]) -> tuple[float, float]:
-    """The condition's place, drawn in to the panel's edge where it lies beyond."""
-    x, y = (min(max(row[stem], frame[stem][0]), frame[stem][1]) for stem in (X, Y))
-    return x, y
+    return drawn_in(row[X], frame[X]), drawn_in(row[Y], frame[Y])
 
 
 def _condition(axes: Axes, row: TableRow, x: float, y: float) -> None:

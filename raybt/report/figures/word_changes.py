@@ -1,8 +1,9 @@
 """Where the probability goes when an intervention is on at the onset's step alone."""
 
+from raybt.config import BASELINE
 from raybt.report.figures.change_lanes import MOST, change_lanes
 from raybt.report.figures.drawing import Drawing
-from raybt.report.results import Results, TableRow, select, study_groups
+from raybt.report.results import Results, TableRow, is_baseline, select, study_groups
 from raybt.report.wording import plain
 
 COLUMNS = [
@@ -20,11 +21,12 @@ CAPTION = (
 
 
 def draw(results: Results) -> list[Drawing]:
-    return [_drawing(results, stage, rows) for (stage,), rows in study_groups(results, "words", "stage")]
+    stages = study_groups(results, "words", "stage")
+    return [_drawing(results, stage, rows) for (stage,), rows in stages if not all(map(is_baseline, rows))]
 
 
 def _drawing(results: Results, stage: str, rows: list[TableRow]) -> Drawing:
-    names = list(dict.fromkeys(row["condition"] for row in rows))
+    names = [name for name in dict.fromkeys(row["condition"] for row in rows) if name != BASELINE]
     treated = {name: [_as_phrase(row) for row in rows if row["condition"] == name] for name in names[:MOST]}
     rest = len(names) - MOST
     more = f"The first {MOST} conditions are drawn; the CSV beside the figure has {rest} more." if rest > 0 else ""

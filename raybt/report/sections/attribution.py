@@ -30,10 +30,24 @@ def _lead(stage: str, parts: dict[str, dict[str, TableRow]]) -> str:
     if not ranked:
         return f"Stage {code(stage)}: no onset is measured yet."
     row = ranked[0][ONSET]
+    apart = [roles for roles in ranked if _is_apart(roles)]
+    own = (
+        f" Apart from their controls, with intervals that do not meet, stand {'; '.join(map(_said, apart[:NAMED]))}."
+        if apart
+        else " None stands apart from its controls: the intervals meet."
+    )
     return (
-        f"Stage {code(stage)}: at {plural(int(row['done']), 'onset')} in {plural(int(row['problems']), 'problem')}, "
-        f"the components with the largest direct effect on the onset's logit are "
-        f"{'; '.join(_said(roles) for roles in ranked[:NAMED])}."
+        f"Stage {code(stage)}: at {plural(int(row['done']), 'onset')} in {plural(int(row['problems']), 'problem')} "
+        f"the largest direct effect on the onset's logit is that of {_said(ranked[0])}.{own}"
+    )
+
+
+def _is_apart(roles: dict[str, TableRow]) -> bool:
+    """Whether the onset's interval meets those of none of its controls; not known without intervals."""
+    row, others = roles[ONSET], [other for role, other in roles.items() if role != ONSET]
+    return bool(others) and all(
+        row["attribution_low"] > other["attribution_high"] or row["attribution_high"] < other["attribution_low"]
+        for other in others
     )
 
 

@@ -40,7 +40,7 @@ def _rows(results: Results, name: str, stage: str) -> list[TableRow]:
 
 def _steps(stage: str, rows: list[TableRow]) -> list[str]:
     """The conditions that take most mass from the triggers."""
-    known = [row for row in rows if not is_missing(row["trigger_change"])]
+    known = [row for row in rows if not is_missing(row["trigger_change"]) and not is_baseline(row)]
     if not known:
         return [f"Stage {code(stage)}: no onset is measured at its own step yet."]
     events = plural(max(int(row["done"]) for row in known), "onset")
@@ -86,7 +86,8 @@ def _resampled(rows: list[TableRow]) -> list[str]:
 def _gains(rows: list[TableRow]) -> list[str]:
     """The watched word that gains most under each of the first conditions."""
     found = []
-    for condition, part in list(_by_condition(rows).items())[:NAMED]:
+    treated = [row for row in rows if not is_baseline(row)]
+    for condition, part in list(_by_condition(treated).items())[:NAMED]:
         known = [row for row in part if row["word"] not in TOGETHER and not is_missing(row["change"])]
         most = max(known, key=lambda row: row["change"], default=None)
         if most is not None and most["change"] > 0:

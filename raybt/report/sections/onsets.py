@@ -1,70 +1,61 @@
 """Onsets along the text: when they come, where in the completion, and in which words."""
 
 from raybt.report.blocks import Block, Cell, Paragraph, Row, Table
-from raybt.report.cells import change, columns, counts, share
-from raybt.report.families import Family, families
+from raybt.report.cells import change, columns, share
+from raybt.report.families import Family, families, widest_baseline
 from raybt.report.results import Results, TableRow, is_baseline
-from raybt.report.wording import code, count, is_missing, percent, plain, plural, points_in_words, text
+from raybt.report.wording import code, count, is_missing, percent, plain, plural, points, points_in_words, text
 
 MOST = 9  # conditions in a table
 RISE_NAMED = 3
+STRICT = "strict"
 
 
 def blocks(results: Results) -> list[Block]:
-    survival, placement, phrases = (_families(results, name) for name in ("survival", "placement", "phrases"))
-    said = [*map(_halfway, survival), *map(_fullest, placement), *map(_commonest, phrases)]
-    rises = [_rises(family) for family in phrases]
-    sentences = list(dict.fromkeys(sentence for sentence in (*said, *rises) if sentence))
-    lead = [Paragraph(" ".join(sentences))] if sentences else []
-    return [*lead, *map(_table, phrases)]
+    phrases = _families(results, "phrases")
+    said = (
+        _halfway(*widest_baseline(results, "survival")),
+        _fullest(*widest_baseline(results, "placement")),
+        _commonest(*widest_baseline(results, "phrases")),
+        *map(_rises, phrases),
+    )
+    lead = " ".join(filter(None, said))
+    return [*([Paragraph(lead)] if lead else []), *map(_table, phrases)]
 
 
 def _families(results: Results, name: str) -> list[Family]:
     return list(families(results, name, list(results.study[name]), MOST)) if name in results.study else []
 
 
-def _baseline(family: Family) -> list[TableRow]:
-    return [row for row in family.rows if is_baseline(row)]
-
-
-def _of_baseline(family: Family) -> str:
-    return "baseline completions" + ("" if family.alone else f" with variant {code(family.variant)}")
-
-
-def _halfway(family: Family) -> str:
+def _halfway(rows: list[TableRow], of: str) -> str:
     """By which token half of the completions have turned back, or how many ever do."""
-    rows = [row for row in _baseline(family) if not is_missing(row["survival"])]
+    rows = [row for row in rows if not is_missing(row["survival"])]
     if not rows:
         return ""
     half = next((row for row in rows if row["survival"] <= 0.5), None)
     if half is not None:
-        return f"Half of the {_of_baseline(family)} have turned back by generated token {count(half['token'])}."
+        return f"Half of the {of} have turned back by generated token {count(half['token'])}."
     last = rows[-1]
-    return (
-        f"Of the {_of_baseline(family)} {percent(last['survival'])} have not turned back by generated token "
-        f"{count(last['token'])}."
-    )
+    return f"Of the {of} {percent(last['survival'])} have not turned back by generated token {count(last['token'])}."
 
 
-def _fullest(family: Family) -> str:
-    rows = [row for row in _baseline(family) if not is_missing(row["share"])]
+def _fullest(rows: list[TableRow], of: str) -> str:
+    rows = [row for row in rows if not is_missing(row["share"])]
     if not rows:
         return ""
     most = max(rows, key=lambda row: row["share"])
     return (
-        f"Most onsets of the {_of_baseline(family)} fall between {percent(most['start'])} and "
-        f"{percent(most['end'])} of their length ({count(most['onsets'])} of {count(most['of'])})."
+        f"Most onsets of the {of} fall between {percent(most['start'])} and {percent(most['end'])} of their length "
+        f"({count(most['onsets'])} of {count(most['of'])})."
     )
 
 
-def _commonest(family: Family) -> str:
-    strict = [row for row in _baseline(family) if row["tier"] == "strict" and not is_missing(row["rate"])]
+def _commonest(rows: list[TableRow], of: str) -> str:
+    strict = [row for row in rows if row["tier"] == STRICT and not is_missing(row["rate"])]
     if not strict:
         return ""
     most = max(strict, key=lambda row: row["rate"])
-    return (
-        f"The most common trigger is {code(most['phrase'])}, in {percent(most['rate'])} of the {_of_baseline(family)}."
-    )
+    return f"The most common trigger is {code(most['phrase'])}, in {percent(most['rate'])} of the {of}."
 
 
 def _rises(family: Family) -> str:
@@ -87,13 +78,30 @@ def _has_risen(row: TableRow) -> bool:
 
 
 def _table(family: Family) -> Table:
-    heads = columns("Condition", "Phrase", "Tier", numbers=("Done", "Hold it", "Rate", "Difference, points"))
+    """A column a phrase that occurs at all, strict triggers first."""
+    phrases = {row["phrase"]: row["tier"] for row in family.rows if row["completions"] or row["tier"] == STRICT}
+    titles = [f"{plain(phrase)}{_aside(tier)}" for phrase, tier in phrases.items()]
     rest = f" ({plural(family.hidden, 'further condition')} in tables/phrases.parquet)" if family.hidden else ""
-    caption = f"{family.where[:1].upper()}{family.where[1:]}: phrases by condition{rest}"
-    return Table(plain(caption), heads, tuple(_row(family, row) for row in family.rows))
+    caption = (
+        f"{family.where[:1].upper()}{family.where[1:]}: share of completions that hold a phrase, and its change in "
+        f"points{rest}"
+    )
+    rows = tuple(_row(family, name, rows, list(phrases)) for name, rows in family.by_condition.items())
+    return Table(plain(caption), columns("Condition", numbers=("Done", *titles)), rows)
 
 
-def _row(family: Family, row: TableRow) -> Row:
-    names = (Cell(code(row["condition"])), Cell(plain(row["phrase"])), Cell(plain(text(row["tier"]))))
-    tone = "collapsed" if row["condition"] in family.collapsed else "baseline" if is_baseline(row) else ""
-    return Row((*names, *counts(row, "done", "completions"), share(row, "rate"), change(row, "difference")), tone)
+def _aside(tier: str) -> str:
+    return "" if tier == STRICT else f" ({plain(text(tier))})"
+
+
+def _row(family: Family, name: str, rows: list[TableRow], phrases: list[str]) -> Row:
+    found = {row["phrase"]: row for row in rows}
+    cells = [_cell(found[phrase]) if phrase in found else Cell("") for phrase in phrases]
+    tone = "collapsed" if name in family.collapsed else "baseline" if is_baseline(rows[0]) else ""
+    return Row((Cell(code(name)), Cell(count(rows[0]["done"])), *cells), tone)
+
+
+def _cell(row: TableRow) -> Cell:
+    if is_missing(row["difference"]):
+        return share(row, "rate")
+    return Cell(percent(row["rate"]), f"{points(row['difference'])} {change(row, 'difference').detail}".strip())

@@ -1,5 +1,6 @@
 """Search: the smallest subset and mildest scale that cut backtracking at an acceptable price, and whether it holds."""
 
+import re
 from collections import Counter
 
 from raybt.report.blocks import Block, Cell, Paragraph, Row, Table
@@ -7,6 +8,7 @@ from raybt.report.cells import change, columns, counts
 from raybt.report.results import Results, TableRow, is_collapsed, rows_of
 from raybt.report.searched import CONFIRM, GOES_ON, Search, searches
 from raybt.report.wording import (
+    MINUS,
     code,
     compact,
     count,
@@ -69,7 +71,7 @@ def _traded(row: TableRow) -> str:
 
 def _confirmation(search: Search, row: TableRow) -> str:
     verdict = {True: "is confirmed", False: "is not confirmed", None: "is not judged yet"}[search.confirmed]
-    why = f" ({plain(search.reason.partition(': ')[2])})" if search.confirmed is False and ": " in search.reason else ""
+    why = f": {_reason(search)}" if search.confirmed is False and ": " in search.reason else ""
     return (
         f"The search {code(search.stage)} chose {code(row['condition'])}, and on "
         f"{plural(int(row['problems']), 'problem')} that had no part in the choice it {verdict}{why}. There the onset "
@@ -81,6 +83,11 @@ def _confirmation(search: Search, row: TableRow) -> str:
     )
 
 
+def _reason(search: Search) -> str:
+    """What the decision says after the verdict, with the report's own minus."""
+    return re.sub(r"(?<!\w)-(?=\d)", MINUS, plain(search.reason.partition(": ")[2]))
+
+
 def _cut(row: TableRow) -> str:
     has_fallen = not is_missing(row["reduction"]) and row["reduction"] > 0
     return f"a cut by {percent(row['reduction'])}" if has_fallen else "no cut"
@@ -90,7 +97,7 @@ def _course(search: Search) -> str:
     first = search.rungs[0] if search.rungs else []
     rungs = [f"{plural(len(rows), 'candidate')} on {plural(_problems(rows), 'problem')}" for rows in search.rungs]
     verdicts = Counter(plain(text(row["verdict"])) for row in search.rungs[-1]) if search.rungs else Counter()
-    last = listed(f"{n:,} {verdict}" for verdict, n in verdicts.most_common())
+    last = listed(f"{n:,} “{verdict}”" for verdict, n in verdicts.most_common())
     goal = f"A candidate meets the goal if it {_goal(search)}. " if search.margin is not None else ""
     return (
         f"{goal}The search went from {plural(len(first), 'candidate')} through {plural(len(search.rungs), 'rung')}: "

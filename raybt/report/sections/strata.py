@@ -2,7 +2,7 @@
 
 from raybt.report.blocks import Block, Cell, Paragraph, Row, Table
 from raybt.report.cells import change, columns, share
-from raybt.report.families import Family, families
+from raybt.report.families import Family, families, widest_baseline
 from raybt.report.results import Results, TableRow, is_baseline
 from raybt.report.wording import code, count, is_missing, percent, plain, plural, points_in_words
 
@@ -12,23 +12,19 @@ WITH, WITHOUT, DIFFERENCE = "with", "without", "difference"
 
 def blocks(results: Results) -> list[Block]:
     found = list(families(results, "strata", list(results.study["strata"]), MOST)) if "strata" in results.study else []
-    sentences = list(dict.fromkeys(text for family in found if (text := _sentence(family))))
-    lead = [Paragraph(" ".join(sentences))] if sentences else []
-    return [*lead, *map(_table, found)]
+    lead = _lead(*widest_baseline(results, "strata"))
+    return [*([Paragraph(lead)] if lead else []), *map(_table, found)]
 
 
-def _sentence(family: Family) -> str:
-    """What is true of the baseline; stages that share it do not repeat it."""
-    rows = {(row["basis"], row["stratum"]): row for row in family.rows if is_baseline(row)}
-    with_one, without, apart = (
-        rows.get(place) for place in (("all", WITH), ("all", WITHOUT), ("by problem", DIFFERENCE))
-    )
+def _lead(rows: list[TableRow], of: str) -> str:
+    by_place = {(row["basis"], row["stratum"]): row for row in rows}
+    places = (("all", WITH), ("all", WITHOUT), ("by problem", DIFFERENCE))
+    with_one, without, apart = (by_place.get(place) for place in places)
     if with_one is None or without is None or is_missing(with_one["accuracy"]) or is_missing(without["accuracy"]):
         return ""
-    under = "Under the baseline" if family.alone else f"Under the baseline with variant {code(family.variant)}"
     return (
-        f"{under}, {percent(with_one['accuracy'])} of the {count(with_one['done'])} completions with an onset are "
-        f"right, and {percent(without['accuracy'])} of the {count(without['done'])} without. {_within(apart)}"
+        f"Of the {of} {percent(with_one['accuracy'])} of the {count(with_one['done'])} with an onset are right, and "
+        f"{percent(without['accuracy'])} of the {count(without['done'])} without. {_within(apart)}"
     )
 
 
@@ -44,27 +40,28 @@ def _within(row: TableRow | None) -> str:
 
 
 def _table(family: Family) -> Table:
-    heads = columns("Condition", "Over", numbers=(
-        "With an onset, done", "Accuracy", "Without, done", "Accuracy", "Difference, points", "Problems",
+    heads = columns("Condition", numbers=(
+        "With an onset, done", "Accuracy, all", "Accuracy, answered", "Without, done", "Accuracy, all",
+        "Accuracy, answered", "Difference by problem, points", "Problems with both",
     ))  # fmt: skip
-    rows = [
-        _row(family, name, basis, rows)
-        for name, rows in family.by_condition.items()
-        for basis in dict.fromkeys(row["basis"] for row in rows)
-    ]
     rest = f" ({plural(family.hidden, 'further condition')} in tables/strata.parquet)" if family.hidden else ""
     caption = f"{family.where[:1].upper()}{family.where[1:]}: accuracy with and without an onset{rest}"
-    return Table(plain(caption), heads, tuple(rows))
+    return Table(plain(caption), heads, tuple(_row(family, *part) for part in family.by_condition.items()))
 
 
-def _row(family: Family, name: str, basis: str, rows: list[TableRow]) -> Row:
-    found = {row["stratum"]: row for row in rows if row["basis"] == basis}
-    sides = [
-        cell
-        for stratum in (WITH, WITHOUT)
-        for cell in ((Cell(count(found[stratum]["done"])), share(found[stratum], "accuracy")))
-    ]
-    apart = change(found[DIFFERENCE], "accuracy") if DIFFERENCE in found else Cell("")
-    problems = Cell(count(max(row["problems"] for row in found.values())))
+def _row(family: Family, name: str, rows: list[TableRow]) -> Row:
+    found = {(row["basis"], row["stratum"]): row for row in rows}
+    sides = [cell for stratum in (WITH, WITHOUT) for cell in _side(found, stratum)]
+    apart = found.get(("by problem", DIFFERENCE))
+    within = (change(apart, "accuracy"), Cell(count(apart["problems"]))) if apart else (Cell(""), Cell(""))
     tone = "collapsed" if name in family.collapsed else "baseline" if is_baseline(rows[0]) else ""
-    return Row((Cell(code(name)), Cell(plain(basis)), *sides, apart, problems), tone)
+    return Row((Cell(code(name)), *sides, *within), tone)
+
+
+def _side(found: dict[tuple, TableRow], stratum: str) -> tuple[Cell, ...]:
+    every, answered = found.get(("all", stratum)), found.get(("answered", stratum))
+    return (
+        Cell(count(every["done"]) if every else ""),
+        share(every, "accuracy") if every else Cell(""),
+        share(answered, "accuracy") if answered else Cell(""),
+    )
