@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from raybt.load import validate
-from raybt.report.figures import scale_curve, subset_bars
+from raybt.report import figures
 from raybt.store import schemas
 from raybt.store.folder import RunFolder
+from raybt.store.schemas import study
+from raybt.study import select
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -20,13 +22,19 @@ SECTIONS = {
     "conditions.parquet": schemas.CONDITIONS,
     "vectors.parquet": schemas.VECTORS,
     "plan.parquet": schemas.PLAN,
+    "decisions.parquet": study.DECISIONS,
+    "measurements.parquet": study.MEASUREMENTS,
+    "texts.parquet": study.TEXTS,
     "completions/*.parquet": schemas.COMPLETIONS,
+    "lenses/*.parquet": study.LENSES,
+    "scans/*.parquet": study.SCANS,
     "failures/*.parquet": schemas.FAILURES,
     "events/*.parquet": schemas.EVENTS,
     "grades/*.parquet": schemas.GRADES,
     "tables/conditions.parquet": schemas.CONDITION_TABLE,
     "tables/contrasts.parquet": schemas.CONTRAST_TABLE,
     "tables/examples.parquet": schemas.EXAMPLE_TABLE,
+    **{f"tables/{name}.parquet": schema for name, schema in study.STUDY_TABLES.items()},
 }
 EVERY_SCHEMA = pytest.mark.parametrize("schema", SECTIONS.values(), ids=SECTIONS)
 
@@ -48,7 +56,8 @@ def type_name(kind: pa.DataType) -> str:
 
 
 def test_every_schema_has_a_section():
-    known = [schema for schema in vars(schemas).values() if isinstance(schema, pa.Schema)]
+    everything = {**vars(schemas), **vars(study)}
+    known = [schema for schema in everything.values() if isinstance(schema, pa.Schema)]
     assert len(known) == len(SECTIONS) and all(schema in known for schema in SECTIONS.values())
 
 
@@ -57,8 +66,24 @@ def test_every_column_is_documented_with_its_type_and_no_other(heading):
     assert documented(heading) == {field.name: type_name(field.type) for field in SECTIONS[heading]}
 
 
-def test_the_columns_of_figures_are_documented():
-    assert set(documented("figures/*.csv")) == set(scale_curve.COLUMNS) == set(subset_bars.COLUMNS)
+def documented_figures() -> dict[str, str]:
+    """Beginning of a figure's name -> the table that its rows are from."""
+    text = (ROOT / "docs" / "run-folder.md").read_text().partition("\n## Figures\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE))
+
+
+def test_figures_are_drawn_from_the_tables_that_the_documents_name():
+    tables = {**schemas.SUMMARIES, **study.STUDY_TABLES}
+    modules = [module for modules in figures.FIGURES.values() for module in modules]
+    named = documented_figures()
+    for module in modules:
+        source = Path(module.__file__).read_text()
+        begins = [name for name in named if re.search(rf'f"{name}\{{' if name[-1] == "_" else f'"{name}"', source)]
+        assert begins, module.__name__
+        for name in begins:
+            assert set(module.COLUMNS) <= set(tables[named[name]].names), (module.__name__, name)
+    everything = "".join(Path(module.__file__).read_text() for module in modules)
+    assert all(re.search(rf'f?"{name}', everything) for name in named)
 
 
 def test_the_config_in_the_readme_is_one():
@@ -75,22 +100,47 @@ def code_in(text: str) -> list[str]:
     return [*spans, *[line for block in blocks for line in block.splitlines()]]
 
 
-def test_every_command_in_the_readme_is_one():
+def raybt_commands() -> set[str]:
     from typer.main import get_command
 
     from raybt.cli import app
 
+    return set(get_command(app).commands)  # type: ignore
+
+
+def test_every_command_in_the_readme_is_one():
     named = {match[1] for code in code_in(README) if (match := re.match(r"raybt ([a-z]+)", code))}
-    assert named == set(get_command(app).commands)  # type: ignore
+    assert named == raybt_commands()
+
+
+def paths_in(text: str) -> set[str]:
+    """Files and folders of the checkout that a document names in code."""
+    every = [word.strip(",;()") for code in code_in(text) for word in code.split()]
+    words = [word for word in every if re.fullmatch(r"[\w.-]+(/[\w.-]*)+|\w+\.(md|yaml|py|toml)", word)]
+    return {path for path in words if not path.startswith(("artifacts/", ".venv/"))}
 
 
 def test_every_path_in_the_readme_is_there():
-    links = re.findall(r"\]\(([^)#]+)", README)
-    every = [word.strip(",;()") for code in code_in(README) for word in code.split()]
-    words = [word for word in every if re.fullmatch(r"[\w.-]+(/[\w.-]*)+|\w+\.(md|yaml|py|toml)", word)]
-    paths = {path for path in [*links, *words] if not path.startswith(("artifacts/", ".venv/"))}
+    paths = paths_in(README) | set(re.findall(r"\]\(([^)#]+)", README))
     assert len(paths) > 15
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+def test_every_path_command_table_and_column_in_the_study_is_there():
+    study_md = (ROOT / "docs" / "study.md").read_text()
+    assert [path for path in sorted(paths_in(study_md)) if not (ROOT / path).exists()] == []
+    commands = {match[1] for code in code_in(study_md) if (match := re.match(r"raybt ([a-z]+)", code))}
+    assert {"plan", "run", "submit"} <= commands <= raybt_commands()
+    shown = re.search(r"\n## Reading the tables and figures\n(.*?)\n## ", study_md, re.DOTALL)
+    rows = [row.split("|")[2:4] for row in shown[1].splitlines() if row.startswith("| ") and "`" in row]  # type: ignore
+    tables, names = (
+        {name for cell in column for name in re.findall(r"`(\w+)`", cell)} for column in zip(*rows, strict=True)
+    )
+    assert tables <= {*schemas.SUMMARIES, *study.STUDY_TABLES} and names == set(documented_figures())
+    verdicts = re.findall(
+        r"^\| `([a-z ]+)` \| ", study_md.partition("Each site gets")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    assert verdicts == list(select._MANY)
 
 
 def test_every_link_between_documents_leads_somewhere():
@@ -106,9 +156,10 @@ def test_every_link_between_documents_leads_somewhere():
             )
 
 
-def test_every_test_named_in_the_design_is_there():
+@pytest.mark.parametrize("document", ["design.md", "study.md"])
+def test_every_test_named_in_a_document_is_there(document):
     path, missing = "", []
-    for file, name in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", (ROOT / "docs" / "design.md").read_text()):
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", (ROOT / "docs" / document).read_text()):
         path = file or path
         if not re.search(rf"^def {name}\b" if name else "", (ROOT / path).read_text(), re.MULTILINE):
             missing.append(f"{path}::{name}")
