@@ -10,7 +10,8 @@ from raybt.store.folder import RunFolder
 from raybt.store.manifest import MANIFEST
 from raybt.store.schemas import SUMMARIES
 from raybt.store.schemas.study import DECISIONS, STUDY_TABLES
-from tests.report.conftest import build_study, condition
+from tests.report.conditions import condition
+from tests.report.studies import build_study
 
 
 def small():

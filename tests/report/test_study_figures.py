@@ -1,6 +1,5 @@
 """The study's figures: which are drawn, from which rows, and what stands in them."""
 
-import warnings
 from io import BytesIO
 from itertools import pairwise
 
@@ -17,7 +16,7 @@ from raybt.report.figures import drawings, trade_off
 from raybt.report.pages import html_page, markdown_page
 from raybt.store.schemas import CONDITION_TABLE
 from raybt.store.schemas.study import STUDY_TABLES
-from tests.report import builders
+from tests.report import study_tables
 
 OF_TABLES = {
     "lens": {"lens_lens"},
@@ -96,7 +95,7 @@ def test_data_are_the_tables_rows(drawn, studied):
 @pytest.mark.parametrize("rows", [None, []])
 def test_no_table_no_figure(make, table, rows):
     results = make([])
-    results.study.update({name: builders.table([], schema) for name, schema in STUDY_TABLES.items()})
+    results.study.update({name: study_tables.table([], schema) for name, schema in STUDY_TABLES.items()})
     if rows is None:
         del results.study[table]
     assert not drawings(results)
@@ -205,7 +204,7 @@ def test_strata_and_variants_hold_the_tables_values(drawn):
 def test_names_at_the_ends_of_lines_do_not_overlap(make_study, make_condition):
     hazards = {"baseline": 0.006} | {f"subset_{i}@0": 0.0055 + 0.0001 * i for i in range(7)}
     rows = [make_condition(name, 0.4, 0.8) for name in hazards]
-    drawing = named(make_study(rows, survival=builders.survival(hazards)))["survival_sweep"]
+    drawing = named(make_study(rows, survival=study_tables.survival(hazards)))["survival_sweep"]
     drawing.svg()  # lays the figure out
     assert len(drawing.figure.axes) == 2  # five conditions a panel
     for axes in drawing.figure.axes:
@@ -230,7 +229,7 @@ def test_more_conditions_than_a_page_holds(make_study, make_condition, make_cont
         rate = float(random.uniform(0.05, 0.6))
         rows.append(make_condition(f"s{i}@0", rate, 0.8, subset=f"s{i}", scale=0.0, finding="no evidence"))
     rows += make_controls(rows[1], "control", count=3)
-    found = named(make_study(rows, strata=builders.strata(tuple(row["condition"] for row in rows[:91]))))
+    found = named(make_study(rows, strata=study_tables.strata(tuple(row["condition"] for row in rows[:91]))))
     bars = found["bars_sweep"]
     _, height = bars.figure.get_size_inches()
     labels = [label.get_text() for label in bars.figure.axes[0].get_yticklabels()]
@@ -240,60 +239,6 @@ def test_more_conditions_than_a_page_holds(make_study, make_condition, make_cont
     assert shown <= set(labels)  # those that do most
     strata = found["strata_sweep"]
     assert len(strata.figure.axes[0].get_yticklabels()) == 25 and strata.note.startswith("66 conditions")
-
-
-def nothing(rows, *stems):
-    """The rows without their numbers, as where a stage has planned and done nothing."""
-    gone = {f"{stem}{part}": None for stem in stems for part in ("", "_low", "_high")}
-    return [row | gone | {"done": 0, "problems": 0} for row in rows]
-
-
-EDGES = {
-    "nothing done": {
-        "lens": [{"stage": "lens", "role": "onset", "planned": 4, "done": 0, "failed": 4, "problems": 0}],
-        "attribution": [],
-        "scan": [{"stage": "scan", "planned": 4, "done": 0, "failed": 4, "controls": 0, "verdict": "incomplete"}],
-        "steps": nothing(builders.steps(), "target_change", "trigger_change"),
-        "words": [],
-        "continuations": nothing(builders.continuations(), "same_token", "at_once", "backtracks", "difference"),
-        "strata": nothing(builders.strata(), "accuracy"),
-        "placement": [row | {"onsets": 0, "of": 0} for row in nothing(builders.placement(), "share")],
-        "phrases": nothing(builders.phrases(), "rate", "difference"),
-        "variants": nothing(builders.variants(), "onset_rate", "accuracy_all", "difference"),
-        "controls": [row | {"effect": None, "p": None} for row in builders.controls()],
-        "search": nothing(builders.search(), "onset_difference", "accuracy_difference"),
-        "survival": [],
-    },
-    "one problem": {
-        name: [{key: None if key.endswith(("_low", "_high")) else value for key, value in row.items()} for row in rows]
-        for name, rows in {
-            "lens": builders.lens(), "scan": builders.scan(heads=0), "phrases": builders.phrases(),
-            "variants": builders.variants(), "search": builders.search(), "survival": builders.survival(),
-        }.items()
-    },
-    "another operation, another role, one layer": {
-        "scan": [row | {"operation": "resample"} for row in builders.scan(1, 1, ("zero",))],
-        "lens": [row | {"role": "elsewhere"} for row in builders.lens(1)],
-    },
-    "no winner": {"search": builders.search("none")},
-    "first rung only": {"search": [row for row in builders.search() if row["rung"] == 1]},
-    "two variants": {
-        "strata": builders.strata(variants=("default", "think")),
-        "survival": builders.survival(variants=("default", "think"), tokens=(0, 60)),
-    },
-    "one variant": {"variants": builders.variants()[:1]},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", EDGES)
-def test_edges_draw_without_warnings(make_study, make_condition, case):
-    rows = [make_condition("baseline", 0.4, 0.8), make_condition("late_mlp@0", 0.2, 0.8, subset="late", scale=0.0)]
-    others = dict.fromkeys(STUDY_TABLES)
-    results = make_study(rows, confirmed=None, **others | EDGES[case])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for drawing in named(results).values():
-            drawing.svg()
 
 
 def test_every_module_is_listed_once():

@@ -5,7 +5,7 @@ import pytest
 from raybt.report.document import compose
 from raybt.report.opening import opening
 from raybt.report.pages import html_page
-from tests.report import builders
+from tests.report import study_tables
 from tests.report.test_report_html import Page
 
 TITLES = (
@@ -70,7 +70,7 @@ def test_controls_are_counted_and_listed_nowhere_else(studied):
 
 
 def test_the_controls_table(make_study):
-    rows = [*builders.controls(), *builders.controls(condition="early_attn@0", p=0.7, as_extreme=13)]
+    rows = [*study_tables.controls(), *study_tables.controls(condition="early_attn@0", p=0.7, as_extreme=13)]
     (table,) = tables(make_study(controls=rows), "Controls")
     onset, _, broken, _ = table.rows
     assert [cell.text for cell in onset.cells] == [
@@ -82,14 +82,14 @@ def test_the_controls_table(make_study):
 
 
 def test_no_target_beats_its_controls(make_study):
-    results = make_study(controls=builders.controls(p=0.33, as_extreme=6))
+    results = make_study(controls=study_tables.controls(p=0.33, as_extreme=6))
     assert "Of 1 target that did not collapse, none changes the onset rate more" in said(results, "Controls")
-    few = make_study(controls=builders.controls(p=0.25, as_extreme=0, count=3))
+    few = make_study(controls=study_tables.controls(p=0.25, as_extreme=0, count=3))
     assert "For 1 target no p under 0.05 is possible" in said(few, "Controls")
 
 
 def test_a_target_no_better_than_its_controls_is_no_claim(make_study):
-    results = make_study(controls=builders.controls(p=0.33, as_extreme=6))
+    results = make_study(controls=study_tables.controls(p=0.33, as_extreme=6))
     blocks = opened(results)
     assert not any("lowers the onset rate with no measured loss" in text for text in blocks)
     (objection,) = (text for text in blocks if "no claim rests on it" in text)
@@ -104,14 +104,14 @@ def test_a_target_better_than_its_controls_is_one(studied):
 
 
 def test_both_kinds_of_controls_must_be_beaten(make_study):
-    rows = [*builders.controls(), *builders.controls(against="directions", p=0.2, as_extreme=3)]
+    rows = [*study_tables.controls(), *study_tables.controls(against="directions", p=0.2, as_extreme=3)]
     text = " ".join(opened(make_study(controls=rows)))
     assert "no larger than that of random directions (3 of 20 are as extreme, p = 0.200)" in text
     assert "`late_mlp@0` in stage `sweep` (onset rate" not in text
 
 
 def test_too_few_controls_are_no_evidence(make_study):
-    results = make_study(controls=builders.controls(p=0.25, as_extreme=0, count=3))
+    results = make_study(controls=study_tables.controls(p=0.25, as_extreme=0, count=3))
     assert "its 3 matched random subsets are too few to tell" in " ".join(opened(results))
 
 
@@ -120,7 +120,7 @@ def test_none_qualifies_names_the_controls(make_study, make_condition):
         make_condition("baseline", 0.432, 0.858),
         make_condition("late_mlp@0", 0.214, 0.843, subset="late_mlp", scale=0.0, finding="lowers"),
     ]
-    blocks = opened(make_study(rows, controls=builders.controls(p=0.33, as_extreme=6)))
+    blocks = opened(make_study(rows, controls=study_tables.controls(p=0.33, as_extreme=6)))
     assert any(text.startswith("No condition qualifies") and "more than random controls do" in text for text in blocks)
 
 
@@ -140,17 +140,19 @@ def test_what_a_search_tried_is_no_claim(studied):
 
 
 def test_a_winner_that_does_not_hold(make_study):
-    results = make_study(search=builders.search("not confirmed"), confirmed=False)
+    results = make_study(search=study_tables.search("not confirmed"), confirmed=False)
     text = said(results, "Search")
     assert "it is not confirmed: accuracy may fall by 9.1 points. There" in text
 
 
 def test_the_tables_verdict_counts_where_no_decision_was_kept(make_study):
-    assert "it is not confirmed." in said(make_study(search=builders.search("not confirmed"), confirmed=None), "Search")
+    assert "it is not confirmed." in said(
+        make_study(search=study_tables.search("not confirmed"), confirmed=None), "Search"
+    )
 
 
 def test_none_within_the_margin_is_a_result(make_study):
-    results = make_study(search=builders.search("none"), confirmed=None)
+    results = make_study(search=study_tables.search("none"), confirmed=None)
     text = said(results, "Search")
     assert "found none within the margin: no candidate of its last rung cuts the onset rate by 50.0% or more" in text
     assert "and costs at most 5.0 points of accuracy. That is a result" in text
@@ -160,8 +162,8 @@ def test_none_within_the_margin_is_a_result(make_study):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([row for row in builders.search() if row["rung"] == 1], "has not ended: 1 of 3 rungs are judged"),
-        ([row for row in builders.search() if row["phase"] == "select"], "has a winner that is not confirmed yet"),
+        ([row for row in study_tables.search() if row["rung"] == 1], "has not ended: 1 of 3 rungs are judged"),
+        ([row for row in study_tables.search() if row["phase"] == "select"], "has a winner that is not confirmed yet"),
     ],
 )
 def test_a_search_on_its_way(make_study, rows, words):
@@ -183,7 +185,7 @@ def test_prompt_variants(studied, make_study):
     assert "Under `none` the model backtracks in 21.1% of its completions, −22.1 percentage points" in text
     assert "from `default`" in text and "The onset rates under `default`, `think` and `none` lie outside" in text
     assert "Under `think`" not in text
-    same = [row | {"band_low": 0.2, "band_high": 0.5, "p_holm": 0.6} for row in builders.variants()]
+    same = [row | {"band_low": 0.2, "band_high": 0.5, "p_holm": 0.6} for row in study_tables.variants()]
     text = said(make_study(variants=same), "Prompt variants")
     assert "Every onset rate lies in the band" in text and "No variant's onset rate differs" in text
     assert "Prompt variants" not in sections(make_study(variants=same[:1]))
@@ -194,7 +196,7 @@ def test_accuracy_and_onsets(studied, make_study):
     assert "Of the baseline completions 72.0% of the 41 with an onset are right, and 82.0% of the 55 without" in text
     assert "Within the 19 problems that have both kinds the difference is −10.0 percentage points" in text
     assert "completions with an onset are less often right" in text
-    rows = builders.strata()
+    rows = study_tables.strata()
     for row in rows:
         if row["stratum"] == "difference":
             row["accuracy_high"] = 0.02
@@ -210,12 +212,12 @@ def test_onsets_along_the_text(studied, make_study):
     assert "Half of the baseline completions have turned back by generated token 120" in text
     assert "fall between 50.0% and 60.0% of their length (11 of 60)" in text
     assert "most common trigger is `Wait`, in 31.0%" in text and "more common in" not in text
-    rows = builders.phrases()
+    rows = study_tables.phrases()
     rise = next(row for row in rows if row["condition"] == "late_mlp@0" and row["phrase"] == "But")
-    rise |= builders.around("difference", 0.2, 0.05)
+    rise |= study_tables.around("difference", 0.2, 0.05)
     text = said(make_study(phrases=rows), "Onsets along the text")
     assert "`But` under `late_mlp@0` +20.0 percentage points (95% interval +15.0 to +25.0)" in text
-    slow = said(make_study(survival=builders.survival({"baseline": 0.001})), "Onsets along the text")
+    slow = said(make_study(survival=study_tables.survival({"baseline": 0.001})), "Onsets along the text")
     assert "Of the baseline completions 85.2% have not turned back by generated token 160" in slow
 
 
@@ -229,7 +231,7 @@ def test_scan(studied, make_study):
     assert [row.cells[0].text for row in zero.rows[:2]] == ["`mlp.3`", "`head.3.1`"]
     assert zero.rows[-1].cells[0].text == "`attn.0`" and zero.rows[-1].tone == "collapsed"
     assert len(mean.rows) == 13 and "23 further rows" in mean.caption
-    broken = [row for row in builders.scan() if row["verdict"] != "qualifies"]
+    broken = [row for row in study_tables.scan() if row["verdict"] != "qualifies"]
     assert said(make_study(scan=broken), "Scan").count("No site qualifies") == 2
     none = [{"stage": "scan", "planned": 4, "done": 0, "failed": 4, "problems": 0, "verdict": "incomplete"}]
     assert "planned 4 onsets and none is measured yet" in said(make_study(scan=none), "Scan")
@@ -241,7 +243,7 @@ def test_lens_and_attribution(studied, make_study):
     assert "From `attn.3` on its interval lies above those of its controls" in text
     rows = rows_of(tables(studied, "Lens")[0])
     assert rows["onsets"][-1] == ("`mlp.5`", "") and rows["sentence starts, no onset"][-1] == ("nowhere", "")
-    alike = [row | builders.around("log_probability", -3, 1) for row in builders.lens()]
+    alike = [row | study_tables.around("log_probability", -3, 1) for row in study_tables.lens()]
     assert "Nowhere does it stand apart" in said(make_study(lens=alike), "Lens")
     text = said(studied, "Attribution")
     assert "`mlp.3` +4.20 (95% interval +3.70 to +4.70), against +0.84 at the same position elsewhere" in text
@@ -267,9 +269,9 @@ def test_decisions_are_told_with_their_reason(studied):
 
 def test_foreign_words_are_escaped(make_study):
     attack = "<script>alert(1)</script>`<b>"
-    rows = [row | {"phrase": attack} for row in builders.phrases()]
-    sites = [row | {"site": attack, "verdict": attack} for row in builders.scan(heads=0)]
-    results = make_study(phrases=rows, words=[row | {"word": attack} for row in builders.words()], scan=sites)
+    rows = [row | {"phrase": attack} for row in study_tables.phrases()]
+    sites = [row | {"site": attack, "verdict": attack} for row in study_tables.scan(heads=0)]
+    results = make_study(phrases=rows, words=[row | {"word": attack} for row in study_tables.words()], scan=sites)
     html = html_page(compose(results, {})).decode()
     assert not Page(html).stack
     assert "<script" not in html and "<b>" not in html and "drawn once &lt;b&gt;" in html
