@@ -166,6 +166,17 @@ def test_every_test_named_in_a_document_is_there(document):
     assert path and missing == []
 
 
+def test_every_file_that_the_design_lists_is_there():
+    section = (
+        (ROOT / "docs" / "design.md").read_text().partition("\n## Stages, waves, decisions\n")[2].partition("\n## ")[0]
+    )
+    for room, text in zip(("study", "fleet"), section.split("`raybt/fleet/` runs it:"), strict=True):
+        named = {name for name in re.findall(r"`(\w+\.py)`", text) if name != "decide.py" or room == "study"}
+        assert named and all((ROOT / "raybt" / room / name).exists() for name in named), named
+    there = {path.name for path in (ROOT / "raybt" / "study").glob("*.py")} - {"__init__.py"}
+    assert there == set(re.findall(r"^\| `(\w+\.py)`", section, re.MULTILINE))
+
+
 def value(kind: pa.DataType, number: int):
     """Something of this type that no careless conversion keeps."""
     if pa.types.is_list(kind):
