@@ -20,6 +20,7 @@ class Coefficients:
     Attributes:
         gain, push, pull: [sites, places].
         vector: [sites, places] row of v in the bank.
+        changing: [sites, places] 1 where gain, push and pull change an output; see `note`.
         touched: [sites, places] positions at which the hook changed the output.
     """
 
@@ -29,15 +30,21 @@ class Coefficients:
         self.gain, self.push, self.pull = self.numbers  # views
         self.gain.fill_(1)
         self.vector = torch.zeros(shape, dtype=torch.long, device=device)
-        self.touched = torch.zeros(shape, dtype=torch.int32, device=device)
-        self._scales: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.changing, self.touched = (torch.zeros(shape, dtype=torch.int32, device=device) for _ in range(2))
+        self._views: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def scale_of(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Views of a point's gain: to multiply by [places, sites, 1], and to compare and count with [sites, places]."""
-        if rows.start not in self._scales:
-            gain = self.gain[rows]
-            self._scales[rows.start] = gain.T[..., None], gain, self.touched[rows]
-        return self._scales[rows.start]
+    def note(self, directed: bool) -> None:
+        """Work out `changing` for all sites at once; a hook then adds its own to what it has touched."""
+        changing = self.gain != 1
+        if directed:
+            changing = changing | (self.push != 0) | (self.pull != 0)
+        self.changing.copy_(changing)
+
+    def of(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Views of a point's sites: gain [places, sites, 1], changing and touched [sites, places]."""
+        if rows.start not in self._views:
+            self._views[rows.start] = self.gain[rows].T[..., None], self.changing[rows], self.touched[rows]
+        return self._views[rows.start]
 
 
 class Hooks:
@@ -97,16 +104,14 @@ class Hooks:
         """x: [slots, 1, width] in decoding, [1, positions, width] in prefill, or without the axis of length 1."""
         rows = self.rows[point.name]
         parts = x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
-        factor, gain, touched = live.scale_of(rows)
-        y = parts.float() * factor.to(x.device)
-        changed = gain != 1
+        gain, changing, touched = live.of(rows)
+        y = parts.float() * gain.to(x.device)
         if point.name in self.directed:
             push, pull = live.push[rows], live.pull[rows]  # [heads, places]
             v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]].to(x.device)  # [places, heads, part]
             along = (parts.float() * v).sum(-1, keepdim=True)
             y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
-            changed = changed | (push != 0) | (pull != 0)
-        touched.add_(changed)
+        touched.add_(changing)
         return y.to(x.dtype).reshape(x.shape)
 
     def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
@@ -117,13 +122,13 @@ class Hooks:
             draws: [slots] random integers for `resample`.
         """
         torch.where(gate, self.wanted.gain, self.idle, out=self.now.gain)
-        if not self.directed:
-            return
-        self.now.push.copy_(torch.where(gate, self.wanted.push, 0.0))
-        self.now.pull.copy_(torch.where(gate, self.wanted.pull, 0.0))
-        self.now.vector.copy_(self.wanted.vector)
+        if self.directed:
+            self.now.push.copy_(torch.where(gate, self.wanted.push, 0.0))
+            self.now.pull.copy_(torch.where(gate, self.wanted.pull, 0.0))
+            self.now.vector.copy_(self.wanted.vector)
         if self.resampling and draws is not None:
             self.now.vector += draws % self.spread
+        self.now.note(bool(self.directed))
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -143,6 +148,7 @@ class Hooks:
             gain, push, pull, vector, spread = self.coefficients(term)
             live.gain[row], live.push[row], live.pull[row] = gain, push, pull
             live.vector[row] = vector + (draws % spread if spread > 1 else 0)
+        live.note(directed=True)
         kept = self.used, self.directed, self.resampling
         self._use(terms)
         self.live = live

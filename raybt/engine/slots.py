@@ -41,7 +41,6 @@ class Slots:
         self.forced = torch.full((slots, length), -1, device=device)
         self.forcing = self.watching = False
         self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
-        self.rows = torch.arange(slots, device=device)
         self.reach = np.full(slots, -1)  # host's bound of positions; -1 where free
         self.triggers = _padded(triggers).to(device)  # [triggers, longest], -1 on the left
         self.recent = torch.full((slots, self.triggers.shape[1]), -2, device=device)  # the last tokens written
@@ -73,16 +72,19 @@ class Slots:
         return max(GRAIN, rounded(int(self.reach.max()) + 1))
 
     def record(self, tokens: Tensor, usable: Tensor) -> None:
-        """Write each running row's token and move it on. tokens, usable: [slots]."""
+        """Write each running row's token and move it on. tokens, usable: [slots].
+
+        An ended row stands still: what it goes on to write lies beyond its end, and nobody reads it.
+        """
         if self.forcing:
             due = self.forced.gather(1, self.steps[:, None])[:, 0]
             tokens = torch.where(due >= 0, due, tokens)
         running = self.running.bool()
-        self.written[self.rows, self.steps] = torch.where(running, tokens, self.written[self.rows, self.steps])
-        self.tokens.copy_(torch.where(running, tokens, self.tokens))
+        self.written.scatter_(1, self.steps[:, None], tokens[:, None])
+        self.tokens.copy_(tokens)
         self.usable &= usable | ~running
-        self.steps += running
-        self.positions += running
+        self.steps += self.running
+        self.positions += self.running
         if self.watching:
             self._match(tokens, running)
         ended = (tokens[:, None] == self.eos).any(-1)
