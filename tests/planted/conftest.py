@@ -1,0 +1,89 @@
+"""Whole studies of the planted models, one each, only to be read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from raybt.fleet.driver import Outcome, run
+from raybt.load import validate
+from tests.fleet.conftest import local_ray  # noqa: F401 (a fixture)
+from tests.planted.models import entangle, plant_one, plant_two
+
+SITES = [f"{kind}.*" for kind in ("attn", "mlp")]
+SUBSETS = {
+    "sites": {"each": SITES},
+    "found": {"from": "scan", "top": 3},
+    "ranked": {"cumulative": {"from": "scan", "top": 3}},
+}
+GRIDS = {
+    "layers": {"subsets": ["sites"], "problems": "select"},  # shares its rows with the search
+    "targeted": {"subsets": ["found"], "controls": 6},
+    "cumulative": {"subsets": ["ranked"]},
+}
+SCAN = {"kind": "scan", "events": 40}
+HEADS = {"kind": "scan", "events": 12, "sites": ["head.*.*"], "operations": ["zero"]}
+SEARCH = {"kind": "search", "subsets": ["sites"], "scales": [0, 0.5], "rungs": 2, "margin": 0.1}
+CONTINUATION = {"kind": "continuation", "subsets": ["found"], "scales": [0, 1], "events": 12, "draws": 2,
+                "max_new_tokens": 8}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished run and its tables."""
+
+    outcome: Outcome
+
+    @property
+    def root(self) -> Path:
+        return Path(self.outcome.root)
+
+    def table(self, name: str, **equal) -> pd.DataFrame:
+        """Rows of a table in which the columns named have these values."""
+        rows = pq.read_table(self.root / "tables" / f"{name}.parquet").to_pandas()
+        for column, value in equal.items():
+            rows = rows.loc[rows[column] == value]
+        return rows
+
+    def decision(self, name: str):
+        """(value, reason)."""
+        decided = pq.read_table(self.root / "decisions.parquet").to_pandas().set_index("name").loc[name]
+        return json.loads(decided["value"]), decided["reason"]
+
+
+def study(model: Path, temperature: float, **stages) -> Study:
+    """75 problems: 30 to choose on, and 45 to confirm on, as a margin of 10 points needs at least 35."""
+    config = validate({
+        "name": f"study-of-{model.name}",
+        "artifacts": str(model.parent),
+        "model": {"name": str(model), "device": "cpu"},
+        "problems": {"name": "raybt-toy", "limit": 75, "select": 0.4},
+        "sampling": {"max_new_tokens": 64, "temperature": temperature},
+        "interventions": {"subsets": SUBSETS, "grids": GRIDS},
+        "stages": {"scan": SCAN, "continuation": CONTINUATION, "search": SEARCH} | stages,
+        "replicas": {"count": 1, "slots": 64},
+    })  # fmt: skip
+    return Study(run(config))
+
+
+@pytest.fixture(scope="session")
+def one(local_ray, tmp_path_factory) -> Study:  # noqa: F811
+    """Only `mlp.0` causes the onset."""
+    model = plant_one(tmp_path_factory.mktemp("planted") / "one-model")
+    return study(model, 0.2, lens={"kind": "lens", "events": 12}, heads=HEADS)
+
+
+@pytest.fixture(scope="session")
+def two(local_ray, tmp_path_factory) -> Study:  # noqa: F811
+    """`attn.0`, through its head 3, and `mlp.0` cause it together."""
+    return study(plant_two(tmp_path_factory.mktemp("planted") / "two-model"), 0.2, heads=HEADS)
+
+
+@pytest.fixture(scope="session")
+def entangled(local_ray, tmp_path_factory) -> Study:  # noqa: F811
+    """It backtracks, and no site can be removed."""
+    model = entangle(tmp_path_factory.mktemp("planted") / "entangled-model")
+    return study(model, 0.7, scan=SCAN | {"operations": ["zero"]})
