@@ -8,6 +8,7 @@ import pandas as pd
 
 from raybt.config import Config, Found, Grid, Lens, Measured, Scan, Search, found_in
 from raybt.plan.model_facts import ModelFacts
+from raybt.store.schemas.study import SCAN_TABLE
 from raybt.study.controls import matched_subsets
 from raybt.study.decisions import Decision, Decisions, content_of
 from raybt.study.events import Event, choose_events, match_controls
@@ -102,12 +103,19 @@ def _sites(config: Config, decided: Decisions, finished: Finished) -> Iterator[D
         asked = found_in(subset)
         if not asked or f"sites:{name}" in decided:
             continue
-        tables = {found.from_: finished.scanned(found.from_) for found in asked}
+        tables = {found.from_: _scanned(found.from_, decided, finished) for found in asked}
         if all(table is not None for table in tables.values()):
             chosen = [_chosen(found, tables[found.from_]) for found in asked]
             sites = list(dict.fromkeys(site for selection in chosen for site in selection.sites))
             made_from = content_of([table.to_json() for table in tables.values() if table is not None])
             yield Decision(f"sites:{name}", sites, "; ".join(one.reason for one in chosen), made_from)
+
+
+def _scanned(stage: str, decided: Decisions, finished: Finished) -> pd.DataFrame | None:
+    """A scan's table; without a row where the model never backtracked, so that nothing is there to be scanned."""
+    if decided.value(f"events:{stage}") is not None and not decided.value(f"events:{stage}")["events"]:
+        return SCAN_TABLE.empty_table().to_pandas()
+    return finished.scanned(stage)
 
 
 def _chosen(found: Found, table: pd.DataFrame | None):

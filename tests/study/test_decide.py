@@ -113,6 +113,16 @@ def test_sites_are_those_that_qualify_and_a_scan_that_finds_none_says_why():
     )
 
 
+def test_a_model_that_never_backtracks_has_no_event_and_no_site_and_nothing_waits():
+    calm = grades().assign(onset_strict=False, onset_relaxed=False, onset_token=np.nan, onset_token_id=np.nan)
+    finished, decided = Complete(calm), Decisions()
+    for _ in range(2):  # events, then sites
+        decided = decided.with_more(decide(study(), SIX, decided, PROBLEMS, finished))
+    assert decided.value("events:scan")["events"] == []
+    sites = next(one for one in decided if one.name == "sites:found")
+    assert sites.value == [] and sites.reason == "none qualifies: no site was measured"
+
+
 def test_controls_of_a_found_subset_are_drawn_with_it():
     config = study(grids={"t": {"subsets": ["found"], "controls": 2}})
     found = named(decide(config, SIX, Decisions(), PROBLEMS, Complete(scan=scan(mlp_3="qualifies"))))
