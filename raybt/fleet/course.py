@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from rich.console import Console
 
+from raybt.config import Search
 from raybt.fleet.board import Snapshot
 from raybt.fleet.crew import Crew
 from raybt.fleet.finished import Tables
@@ -22,7 +23,7 @@ from raybt.store.folder import RunFolder
 from raybt.store.manifest import finish_attempt, record_attempt, record_set_aside
 from raybt.store.schemas.study import DECISIONS
 from raybt.store.shards import Done, done
-from raybt.study.decide import decide
+from raybt.study.decide import decide, search_ended
 from raybt.study.decisions import Decisions
 
 
@@ -99,10 +100,13 @@ class Course:
         return bool(fresh) or made
 
     def undecided(self, standing: Standing) -> bool:
-        """Whether a stage has yet to choose its events, or a search to be confirmed."""
-        stages = self.run.config.stages
-        names = {f"{'confirm' if stage.kind == 'search' else 'events'}:{name}" for name, stage in stages.items()}
-        return any(name not in standing.decided for name in names)
+        """Whether a stage has yet to choose its events, or a search to end."""
+        return any(
+            not search_ended(name, stage.rungs, standing.decided)
+            if isinstance(stage, Search)
+            else f"events:{name}" not in standing.decided
+            for name, stage in self.run.config.stages.items()
+        )
 
 
 def generate(

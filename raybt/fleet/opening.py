@@ -26,6 +26,7 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
     config, facts = plan.config, plan.facts
     tables = {"plan.parquet": plan.rows, "prompts.parquet": plan.prompts, "conditions.parquet": plan.conditions}
     manifest = read_manifest(folder)
+    changes = changes_since(plan, folder, manifest) if manifest else []  # refused before anything is written
     if plan.bank:
         folder.commit(BANK, save(plan.bank))
     if plan.texts.num_rows:
@@ -37,7 +38,7 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
         )
         begin(folder, config.name, model, dump_yaml(config), tables)
     else:
-        update_plan(folder, changes_since(plan, folder, manifest), dump_yaml(config), tables)
+        update_plan(folder, changes, dump_yaml(config), tables)
 
 
 def changes_since(plan: Plan, folder: RunFolder, manifest: Manifest) -> list[str]:

@@ -171,6 +171,12 @@ def _next_rung(
     return Decision(f"confirm:{name}", value, text, content_of(estimates.to_json()))
 
 
+def search_ended(name: str, rungs: int, decided: Decisions) -> bool:
+    """Whether there is a confirmation, or nobody was left to be confirmed."""
+    last = decided.value(f"search:{name}:{rungs}")
+    return f"confirm:{name}" in decided or (last is not None and not last["survivors"])
+
+
 def goal_of(search: Search) -> Goal:
     return Goal(search.reduce, search.margin)
 
