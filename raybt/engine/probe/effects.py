@@ -57,6 +57,9 @@ def effects(
 ) -> list[Effects]:
     """Read the token before each event under each intervention, at that position only.
 
+    The whole text is prefilled once, and every event has steps of its own, so that no number depends on which events
+    are asked for together.
+
     Args:
         tokens: prompt and completion.
         events: positions of the tokens whose prediction is looked at, each at least 1.
@@ -68,7 +71,7 @@ def effects(
     """
     if any(not 1 <= event <= len(tokens) for event in events):
         raise ValueError(f"events must be positions 1 to {len(tokens)} of the text; got {list(events)}")
-    text = Text(anatomy, tuple(tokens[: max(events)]))
+    text = Text(anatomy, tuple(tokens))
     planned: list[Intervention] = [(), (), *interventions]
     found = []
     for event, target in zip(events, targets, strict=True):

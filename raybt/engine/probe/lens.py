@@ -41,7 +41,8 @@ class Lens:
 def lens(anatomy: Anatomy, tokens: Sequence[int], events: Sequence[int], targets: Sequence[int]) -> Lens:
     """Read the stream at the position before each event, after every attention and every MLP.
 
-    The text is prefilled once; all events are rows of one step.
+    The whole text is prefilled once, and every event is a step of its own, so that no number depends on which events
+    are asked for together.
 
     Args:
         tokens: prompt and completion.
@@ -51,26 +52,25 @@ def lens(anatomy: Anatomy, tokens: Sequence[int], events: Sequence[int], targets
     Raises:
         UserError: the last layer's lens is not what the model says, so the final norm or head was not understood.
     """
-    text = Text(anatomy, tuple(tokens[: max(events)]))
-    with _recorded(anatomy) as seen:
-        logits = text.read(torch.tensor([event - 1 for event in events], device=anatomy.device)).float()
-    stream, layers = seen["in.0"], range(anatomy.n_layers)
-    added = [(f"{kind}.{layer}", seen[f"{kind}.{layer}"]) for layer in layers for kind in ("attn", "mlp")]
-    after = torch.stack([stream, *(part for _, part in added)]).cumsum(0)[1:]  # [places, events, hidden]
-    head = _Head(anatomy)
-    said = torch.stack([head(place) for place in after])  # [places, events, vocabulary]
-    _check(said[-1], logits, anatomy)
-    index = torch.tensor(list(targets), device=said.device)
-    target = said.gather(-1, index[None, :, None].expand(len(said), -1, 1))[..., 0]  # [places, events]
-    parts = [stream, *(part for _, part in added)]
-    return Lens(
-        places=tuple(name for name, _ in added),
-        logit=target.T,
-        log_probability=(target - said.logsumexp(-1)).T,
-        rank=(said > target[..., None]).sum(-1).T,
-        attribution=head.attribute(torch.stack(parts), after[-1], index),
-        components=("embedding", *(name for name, _ in added), "bias"),
-    )
+    text, head = Text(anatomy, tuple(tokens)), _Head(anatomy)
+    added = tuple(f"{kind}.{layer}" for layer in range(anatomy.n_layers) for kind in ("attn", "mlp"))
+    rows = [_at(text, head, added, event, target) for event, target in zip(events, targets, strict=True)]
+    logit, log_probability, rank, attribution = (torch.stack(column) for column in zip(*rows, strict=True))
+    return Lens(added, logit, log_probability, rank, attribution, ("embedding", *added, "bias"))
+
+
+def _at(text: Text, head: "_Head", added: tuple[str, ...], event: int, target: int) -> tuple[Tensor, ...]:
+    """Logit, log-probability and rank of the target at each place, [places], and attribution, [components]."""
+    with _recorded(text.anatomy) as seen:
+        logits = text.read(torch.tensor([event - 1], device=text.anatomy.device)).float()
+    parts = torch.cat([seen["in.0"], *(seen[name] for name in added)])  # [components, hidden]
+    after = parts.cumsum(0)[1:]  # [places, hidden]
+    said = head(after)  # [places, vocabulary]
+    _check(said[-1], logits[0], text.anatomy)
+    index = torch.tensor([target], device=said.device)
+    of_target = said[:, target]
+    rank = (said > of_target[:, None]).sum(-1)
+    return of_target, of_target - said.logsumexp(-1), rank, head.attribute(parts[:, None], after[-1:], index)[0]
 
 
 class _Head:

@@ -58,6 +58,13 @@ def test_steps_of_few_rows_give_the_same(both, toy, monkeypatch):
         )
 
 
+def test_an_event_is_measured_the_same_bit_for_bit_whatever_is_measured_beside_it(both, toy):
+    """Which events of a text come together depends on what an earlier try had committed."""
+    interventions, found, _ = both
+    for place, (event, target) in enumerate(zip(EVENTS, TARGETS, strict=True)):
+        assert effects(toy, TOKENS, [event], [target], [(), *interventions], TRIGGERS, WORDS) == [found[place]]
+
+
 @pytest.mark.parametrize("event", [0, 61])
 def test_an_event_outside_the_text_is_refused(toy, event):
     with pytest.raises(ValueError, match="positions 1 to 60"):

@@ -30,6 +30,14 @@ def test_last_layer_is_the_model_and_attribution_sums_to_the_logit(name):
     assert found.components == ("embedding", *found.places, "bias") and len(found.places) == 6
 
 
+def test_an_event_is_read_the_same_bit_for_bit_whatever_is_read_beside_it(toy):
+    tokens = tuple(range(20, 70))
+    together = lens(toy, tokens, (9, 22, 47), (31, 5, 40))
+    alone = lens(toy, tokens, (22,), (5,))
+    for name in ("logit", "log_probability", "rank", "attribution"):
+        assert torch.equal(getattr(together, name)[1], getattr(alone, name)[0])
+
+
 def test_earlier_layers_are_read_after_their_block(toy):
     """The stream after a block, taken by a plain hook in a full pass, through norm and head."""
     tokens = tuple(range(20, 50))
