@@ -29,16 +29,16 @@ class Coefficients:
         self.numbers = torch.zeros((3, *shape), device=device)
         self.gain, self.push, self.pull = self.numbers  # views
         self.gain.fill_(1)
+        self.one = torch.ones((), device=device)  # as a tensor it costs an operator less than as a number
         self.vector = torch.zeros(shape, dtype=torch.long, device=device)
         self.changing, self.touched = (torch.zeros(shape, dtype=torch.int32, device=device) for _ in range(2))
         self._views: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def note(self, directed: bool) -> None:
         """Work out `changing` for all sites at once; a hook then adds its own to what it has touched."""
-        changing = self.gain != 1
+        torch.ne(self.gain, self.one, out=self.changing)
         if directed:
-            changing = changing | (self.push != 0) | (self.pull != 0)
-        self.changing.copy_(changing)
+            self.changing |= (self.push != 0) | (self.pull != 0)
 
     def of(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Views of a point's sites: gain [places, sites, 1], changing and touched [sites, places]."""
@@ -69,7 +69,6 @@ class Hooks:
         self.spans = torch.zeros((2, sites, slots), dtype=torch.long, device=self.device)
         self.wanted.vector, self.spread = self.spans  # views
         self.spread.fill_(1)
-        self.idle = torch.ones((), device=self.device)
         self.live: Coefficients | None = None
         self.rows = {point.name: self._rows_of(point) for point in anatomy.points}
         self.point_of = {site: point.name for point in anatomy.points for site in point.sites}
@@ -103,16 +102,17 @@ class Hooks:
     def _apply(self, point: Point, x: Tensor, live: Coefficients) -> Tensor:
         """x: [slots, 1, width] in decoding, [1, positions, width] in prefill, or without the axis of length 1."""
         rows = self.rows[point.name]
-        parts = x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
         gain, changing, touched = live.of(rows)
-        y = parts.float() * gain.to(x.device)
+        alone = point.heads == 1 and x.ndim == 3 and x.shape[1] == 1
+        parts = x if alone else x.reshape(-1, point.heads, x.shape[-1] // point.heads)  # [places, heads, part]
+        y = parts * gain.to(x.device)  # fp32, as the gain is
         if point.name in self.directed:
             push, pull = live.push[rows], live.pull[rows]  # [heads, places]
             v = self.bank.rows[live.vector[rows].T][..., : parts.shape[-1]].to(x.device)  # [places, heads, part]
             along = (parts.float() * v).sum(-1, keepdim=True)
             y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
         touched.add_(changing)
-        return y.to(x.dtype).reshape(x.shape)
+        return y.to(x.dtype) if alone else y.to(x.dtype).reshape(x.shape)
 
     def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
         """Set this step's coefficients.
@@ -121,7 +121,7 @@ class Hooks:
             gate: [slots] bool, true where the row's intervention is on now.
             draws: [slots] random integers for `resample`.
         """
-        torch.where(gate, self.wanted.gain, self.idle, out=self.now.gain)
+        torch.where(gate, self.wanted.gain, self.now.one, out=self.now.gain)
         if self.directed:
             self.now.push.copy_(torch.where(gate, self.wanted.push, 0.0))
             self.now.pull.copy_(torch.where(gate, self.wanted.pull, 0.0))
