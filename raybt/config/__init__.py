@@ -184,6 +184,12 @@ class Config(Section):
     """Name -> what else the run does: `lens`, `scan`, `continuation`, `search`."""
     replicas: Replicas = Replicas()
 
+    @property
+    def continued(self) -> int:
+        """Tokens that a stage may write after a completion's own: its longest continuation."""
+        stages = [stage for stage in self.stages.values() if isinstance(stage, Continuation)]
+        return max((stage.max_new_tokens for stage in stages), default=0)
+
     @model_validator(mode="after")
     def _check(self):
         grids, subsets = self.interventions.grids, self.interventions.subsets

@@ -14,10 +14,10 @@ REPETITIVE_LIMIT = 0.25  # of the condition's rows
 class Collapse:
     """The three criteria of collapse, measured against one baseline.
 
-    1. Accuracy at chance: the clustered interval of `accuracy_all` reaches down to what permuted gold gives. Only
-    where the
-       baseline itself is above chance: otherwise this cannot tell a broken model from a task that is too hard, which
-       `collapsed_because` then says in every row, whether or not another criterion holds.
+    1. Accuracy at chance: the clustered interval of `accuracy_all` reaches down to what permuted gold gives, to the
+       condition's answers or to the baseline's: the answers of a broken model can be so odd that no gold is like them.
+       Only where the baseline itself is above chance: otherwise this cannot tell a broken model from a task that is
+       too hard, which `collapsed_because` then says in every row, whether or not another criterion holds.
     2. Few answers: an answerable rate under half of the baseline's.
     3. Repetition above the baseline's 99th percentile in more than a quarter of the rows.
 
@@ -48,7 +48,7 @@ class Collapse:
         }
 
     def _accuracy(self, line: dict) -> list[str]:
-        low, chance = line["accuracy_all_low"], line["chance_accuracy"]
+        low, chance = line["accuracy_all_low"], max(line["chance_accuracy"], self.chance)
         if not (self.above_chance and low <= chance):
             return []
         interval = f"{_percent(low)} to {_percent(line['accuracy_all_high'])}"

@@ -134,7 +134,8 @@ def _check_lengths(problems: Sequence[str], token_ids: TokenIds, context: int, n
         )
     if longest + new > context:
         raise UserError(
-            f"prompt and sampling.max_new_tokens must fit in the model's context of {context} tokens",
+            f"prompt and sampling.max_new_tokens, with a continuation stage's on top, must fit in the model's context of "
+            f"{context} tokens",
             f"problem {problem} with {longest} prompt tokens + {new} new = {longest + new}",
-            f"set sampling.max_new_tokens to at most {context - longest}",
+            f"let these be at most {context - longest} together",
         )

@@ -108,7 +108,7 @@ def make_plan(
         config.prompt,
         facts.tokenizer,
         facts.context_length,
-        config.sampling.max_new_tokens,
+        config.sampling.max_new_tokens + config.continued,
     )
     cells = _Cells(config, prompts, conditions, layout)
     digests = cells.digests(config, facts.fingerprint, prompts)

@@ -16,6 +16,7 @@ def collapse(baseline, part):
     [
         ({"correct": 0.06, "chance": 0.05}, "is not above chance, 5.0%"),
         ({"correct": 0.0, "chance": 0.02}, "accuracy 0.0%"),
+        ({"correct": 0.04, "chance": 0.0}, "is not above chance, 5.0%"),  # odd answers: the baseline's chance counts
         ({"answer": 0.3, "correct": 1.0}, "under half of the baseline's 100.0%"),
         ({"truncated": 0.7, "correct": 1.0}, "under half"),
         ({"repetition": 0.5}, "100.0% of completions are more repetitive"),
