@@ -121,7 +121,7 @@ EDITS = {
         "mean",
         "random",
     ),
-    "no room to go on": ("[late], scales: [0, 1]", "[late], max_new_tokens: 480", "stage's on top", "new = ", "together"),
+    "no room to go on": ("[late], scales: [0, 1]", "[late], max_new_tokens: 480", "on top", "new = ", "together"),
     # halves
     "no such half": ("events: 4", "problems: selct", "'all', 'select' or 'confirm'", "selct", "lens.problems"),
     "half of a grid": ("controls: 2", "problems: selct", "'all', 'select' or 'confirm'", "selct", "targeted.problems"),

@@ -134,8 +134,8 @@ def _check_lengths(problems: Sequence[str], token_ids: TokenIds, context: int, n
         )
     if longest + new > context:
         raise UserError(
-            f"prompt and sampling.max_new_tokens, with a continuation stage's on top, must fit in the model's context of "
-            f"{context} tokens",
+            "prompt and sampling.max_new_tokens, with a continuation stage's on top, must fit in the model's context "
+            f"of {context} tokens",
             f"problem {problem} with {longest} prompt tokens + {new} new = {longest + new}",
             f"let these be at most {context - longest} together",
         )
