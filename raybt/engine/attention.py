@@ -111,31 +111,41 @@ def decoding(model: Any, positions: Tensor) -> Iterator[None]:
         config._attn_implementation = stock
 
 
-def slot_masks(model: Any, positions: Tensor, window: int) -> Tensor | dict[str, Tensor]:
+class Masks:
     """Each slot sees its own tokens, the new one included, and in sliding layers no more than the window of these.
 
-    Args:
-        positions: [slots] where each slot's new token stands.
-        window: attended length.
-
-    Returns:
-        [slots, 1, 1, window], bool for sdpa and additive for eager; by layer type where the model has several.
+    Reads the model's config once: each look at it costs as much as an operator.
     """
-    config = model.config.get_text_config()
-    ahead = torch.arange(window, device=positions.device)
-    seen = ahead <= positions[:, None]  # [slots, window]
-    width = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    near = seen & (ahead > positions[:, None] - width) if width else seen
-    if len(kinds) > 1:
-        return {kind: _shaped(near if "sliding" in kind else seen, model) for kind in kinds}
-    sliding = any("sliding" in kind for kind in kinds) if kinds else bool(width)
-    return _shaped(near if sliding else seen, model)
 
+    def __init__(self, model: Any):
+        config = model.config.get_text_config()
+        self.width: int | None = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        self.kinds = kinds if len(kinds) > 1 else ()
+        self.sliding = any("sliding" in kind for kind in kinds) if kinds else bool(self.width)
+        self.additive = None if model.config._attn_implementation in ("sdpa", NAME) else model.dtype
 
-def _shaped(visible: Tensor, model: Any) -> Tensor:
-    visible = visible[:, None, None]
-    if model.config._attn_implementation in ("sdpa", NAME):
-        return visible
-    dtype = model.dtype
-    return torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
+    def __call__(self, positions: Tensor, window: int) -> Tensor | dict[str, Tensor]:
+        """Masks of one new token a slot.
+
+        Args:
+            positions: [slots] where each slot's new token stands.
+            window: attended length.
+
+        Returns:
+            [slots, 1, 1, window], bool for sdpa and additive for eager; by layer type where the model has several.
+        """
+        ahead = torch.arange(window, device=positions.device)
+        seen = ahead <= positions[:, None]  # [slots, window]
+        near = seen
+        if self.width and (self.sliding or self.kinds):
+            near = seen & (ahead > positions[:, None] - self.width)
+        if self.kinds:
+            return {kind: self._shaped(near if "sliding" in kind else seen) for kind in self.kinds}
+        return self._shaped(near if self.sliding else seen)
+
+    def _shaped(self, visible: Tensor) -> Tensor:
+        visible = visible[:, None, None]
+        if self.additive is None:
+            return visible
+        return torch.zeros_like(visible, dtype=self.additive).masked_fill(~visible, torch.finfo(self.additive).min)

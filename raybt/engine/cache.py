@@ -14,7 +14,7 @@ from transformers.cache_utils import CacheLayerMixin
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.hooks import Hooks
 from raybt.engine.noise import integers
-from raybt.engine.packed import packed
+from raybt.engine.packed import packed, packs_of
 from raybt.engine.request import Request
 
 warnings.filterwarnings(
@@ -38,7 +38,7 @@ class SlotLayer(CacheLayerMixin):
     def __init__(self, store: Tensor, owner: "SlotCache"):
         super().__init__()
         self.store = store  # [2, slots, length, kv heads, dim]
-        self.flat_keys, self.flat_values = store.flatten(1, 2)  # [slots * length, kv heads, dim]
+        self.flat_keys, self.flat_values = store.flatten(3).flatten(1, 2)  # [slots * length, kv heads * dim]
         self.owner = owner
         self.is_initialized = True
 
@@ -48,8 +48,8 @@ class SlotLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
         where = self.owner.places.to(self.store.device)  # a model on several devices has each store beside its layer
-        self.flat_keys.index_copy_(0, where, key_states[:, :, 0])
-        self.flat_values.index_copy_(0, where, value_states[:, :, 0])
+        self.flat_keys.index_copy_(0, where, key_states.reshape(len(where), -1))
+        self.flat_values.index_copy_(0, where, value_states.reshape(len(where), -1))
         keys, values = self.store[:, :, : self.owner.window].transpose(2, 3)
         return keys, values
 
@@ -184,7 +184,7 @@ def prefilled(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) ->
     cache: Any = _PrefillCache(0 if whole else anatomy.n_layers)
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
-    with packed(anatomy.model), suppress(_Enough):
+    with packed(packs_of(anatomy.model)), suppress(_Enough):
         anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
     pairs = (torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers)  # [2, kv heads, tokens, dim]
     return [pair.transpose(1, 2).contiguous() for pair in pairs]

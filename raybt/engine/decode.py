@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy, split
-from raybt.engine.attention import decoding, slot_masks
+from raybt.engine.attention import Masks, decoding
 from raybt.engine.bank import Bank
 from raybt.engine.cache import GRAIN, Prefixes, SlotCache, rounded
 from raybt.engine.graph import Graphs
@@ -16,7 +16,7 @@ from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import HAVE_TRITON
 from raybt.engine.memory import is_out_of_memory
 from raybt.engine.noise import Race, integers
-from raybt.engine.packed import packed
+from raybt.engine.packed import packed, packs_of
 from raybt.engine.receipts import Triggers, receipt_error
 from raybt.engine.request import Completion, Request, Sampling, failed
 from raybt.engine.sampling import choose, fused
@@ -59,6 +59,7 @@ class Decoder:
         self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
         self.steps = self.row_steps = self.slot_steps = 0
         self.draw = None if sampling.greedy else fused(anatomy.device)
+        self.packs, self.masks = packs_of(anatomy.model), Masks(anatomy.model)
         self.captures = anatomy.device.type == "cuda" and HAVE_TRITON and not split(anatomy)
         self.allocate(slots)
 
@@ -127,11 +128,11 @@ class Decoder:
         """Logits of every slot's next token, [slots, vocabulary]."""
         self.hooks.arm(self.slots.gate(), self.drawn())
         self.cache.stand(self.slots.positions)
-        with packed(self.anatomy.model), self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
+        with packed(self.packs), self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
             output = self.anatomy.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],
-                attention_mask=slot_masks(self.anatomy.model, self.slots.positions, self.cache.window),
+                attention_mask=self.masks(self.slots.positions, self.cache.window),
                 past_key_values=self.cache,
                 use_cache=True,
             )

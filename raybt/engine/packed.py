@@ -27,6 +27,7 @@ HAVE_PACKED = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 )
+MULTIPLY: Any = torch.ops.mkldnn._linear_pointwise.default if HAVE_PACKED else None
 
 
 class Packed:
@@ -45,7 +46,7 @@ class Packed:
         weights = torch.cat([linear.weight.detach() for linear in linears])
         self.layout = torch.ops.mkldnn._reorder_linear_weight(weights, FEW)
         self.bias = None if linears[0].bias is None else torch.cat([linear.bias.detach() for linear in linears])
-        forwards = [partial(self.forward, index) for index in range(len(linears))]
+        forwards = [self.alone] if len(linears) == 1 else [partial(self.together, i) for i in range(len(linears))]
         self.swaps = [(linear.__dict__, forward) for linear, forward in zip(linears, forwards, strict=True)]
         self.read: Tensor | None = None
         self.due: dict[int, Tensor] = {}
@@ -54,13 +55,19 @@ class Packed:
         """Whether somebody has changed a parameter or written into it."""
         return any(where[name] is not p or p._version != version for where, name, p, version in self.seen)
 
-    def forward(self, index: int, x: Tensor) -> Tensor:
-        """Output of one of the layers. x: [..., in]; gives [..., out]."""
-        if x.numel() < FEW * x.shape[-1] or torch.compiler.is_compiling():
+    def alone(self, x: Tensor) -> Tensor:
+        """Output of the only layer. x: [..., in]; gives [..., out]."""
+        if x.numel() < FEW * x.shape[-1]:
+            return torch.nn.functional.linear(x, *self.parameters[0])
+        return MULTIPLY(x, self.layout, self.bias, "none", [], "")
+
+    def together(self, index: int, x: Tensor) -> Tensor:
+        """Output of one of the layers; the first that is asked for computes all. x: [..., in]; gives [..., out]."""
+        if x.numel() < FEW * x.shape[-1]:
             return torch.nn.functional.linear(x, *self.parameters[index])
         if x is not self.read or index not in self.due:
-            out = torch.ops.mkldnn._linear_pointwise.default(x, self.layout, self.bias, "none", [], "")
-            self.read, self.due = x, dict(enumerate(out.split(self.widths, -1)))
+            out = MULTIPLY(x, self.layout, self.bias, "none", [], "")
+            self.read, self.due = x, dict(enumerate(out.split_with_sizes(self.widths, -1)))
         return self.due.pop(index)
 
     def forget(self) -> None:
@@ -72,9 +79,8 @@ _OF: WeakKeyDictionary[nn.Module, list[Packed]] = WeakKeyDictionary()
 
 
 @contextmanager
-def packed(model: Any) -> Iterator[None]:
-    """Within this block the model's linear layers multiply by packed weights; hooks on them act as ever."""
-    packs = packs_of(model)
+def packed(packs: list[Packed]) -> Iterator[None]:
+    """Within this block the layers of these packs multiply by packed weights; hooks on them act as ever."""
     for pack in packs:
         for attributes, forward in pack.swaps:
             attributes["forward"] = forward

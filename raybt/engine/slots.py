@@ -1,6 +1,5 @@
 """The state of every slot, on the device, so that a step needs nothing from the host."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,8 +39,8 @@ class Slots:
         self.written = torch.zeros(slots, length, dtype=torch.long, device=device)
         self.forced = torch.full((slots, length), -1, device=device)
         self.forcing = self.watching = False
-        self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
-        self.reach = np.full(slots, -1)  # host's bound of positions; -1 where free
+        self.eos_ids = eos_ids
+        self.reach = [-1] * slots  # host's bound of positions; -1 where free
         self.triggers = _padded(triggers).to(device)  # [triggers, longest], -1 on the left
         self.recent = torch.full((slots, self.triggers.shape[1]), -2, device=device)  # the last tokens written
 
@@ -64,12 +63,12 @@ class Slots:
 
     def gate(self) -> Tensor:
         """[slots] bool: rows whose intervention is on at this step."""
-        since = self.steps - self.matched * self.after
+        since = self.steps - self.matched * self.after if self.watching else self.steps
         return self.running.bool() & (self.first <= since) & (since < self.last)
 
     def window(self) -> int:
         """A multiple of 16 that covers every slot's position."""
-        return max(GRAIN, rounded(int(self.reach.max()) + 1))
+        return max(GRAIN, rounded(max(self.reach) + 1))
 
     def record(self, tokens: Tensor, usable: Tensor) -> None:
         """Write each running row's token and move it on. tokens, usable: [slots].
@@ -87,8 +86,10 @@ class Slots:
         self.positions += self.running
         if self.watching:
             self._match(tokens, running)
-        ended = (tokens[:, None] == self.eos).any(-1)
-        self.running &= ~ended & (self.steps < self.limits) & usable
+        goes_on = (self.steps < self.limits) & usable
+        for eos in self.eos_ids:
+            goes_on &= tokens != eos
+        self.running &= goes_on
 
     def _match(self, tokens: Tensor, running: Tensor) -> None:
         """Note the step at which a row will read the last token of a trigger."""
@@ -100,7 +101,7 @@ class Slots:
 
     def advanced(self) -> None:
         """The host's part of a step: every occupied slot may have moved on by one."""
-        self.reach += self.reach >= 0
+        self.reach = [reach + (reach >= 0) for reach in self.reach]
 
     def ended(self, occupied: list[int]) -> list[int]:
         """Which of the occupied slots hold a row that has ended. Waits for the device."""
@@ -109,10 +110,11 @@ class Slots:
 
     def take(self, slots: list[int]) -> list[tuple[list[int], bool]]:
         """Finished slots' tokens, and whether their logits were usable throughout."""
-        self.reach[slots] = -1
-        steps, usable = self.steps[slots].tolist(), self.usable[slots].tolist()
+        steps, usable = self.steps.tolist(), self.usable.tolist()
+        for slot in slots:
+            self.reach[slot] = -1
         written = self.written[slots].cpu()
-        return [(row[:n].tolist(), bool(ok)) for row, n, ok in zip(written, steps, usable, strict=True)]
+        return [(row[: steps[slot]].tolist(), bool(usable[slot])) for slot, row in zip(slots, written, strict=True)]
 
 
 def _column(request: Request) -> list[int]:

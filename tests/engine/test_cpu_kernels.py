@@ -61,6 +61,11 @@ def test_a_slot_of_nans_spoils_itself_alone_and_far_scores_do_no_harm():
     assert out[1].isnan().all() and out[0].isfinite().all() and out[2].isfinite().all()
 
 
+def forget_kernels():
+    cpu_attend.kernel.cache_clear()
+    cpu_sample.kernel.cache_clear()
+
+
 def drawn(logits, rule, streams, steps):
     if cpu_sample.kernel() is None:
         pytest.skip("no C compiler")
@@ -104,7 +109,7 @@ def test_without_packing_and_without_a_compiler_rows_are_those_of_torch(toy, pro
     monkeypatch.setattr(packing, "HAVE_PACKED", False)
     monkeypatch.setattr(packing, "_OF", type(packing._OF)())
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    build.built.cache_clear()
+    forget_kernels()
     try:
         assert numerics_class(toy, 32).split("|")[2:5] == ["sdpa", "linear=torch", "draws=torch"]
         apart = (forced_logits(toy, [row], tokens, 32)["row"] - logits).abs().max()
@@ -112,17 +117,17 @@ def test_without_packing_and_without_a_compiler_rows_are_those_of_torch(toy, pro
         same = sum(rows[key] == theirs for key, theirs in written(toy, prompts).items())
         assert same >= 19  # rounding parts a row where two tokens are nearly as good
     finally:
-        build.built.cache_clear()
+        forget_kernels()
 
 
 def test_a_kernel_that_does_not_compile_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "sample.c").write_text("this is no C")
     monkeypatch.setattr(build, "FOLDER", tmp_path)
-    build.built.cache_clear()
+    forget_kernels()
     try:
         assert cpu_sample.kernel() is None
     finally:
-        build.built.cache_clear()
+        forget_kernels()
 
 
 def test_heads_that_no_kernel_fits_take_torchs_attention():

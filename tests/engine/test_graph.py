@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raybt.engine.anatomy import dissect
-from raybt.engine.attention import decoding, slot_masks
+from raybt.engine.attention import decoding
 from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
 from raybt.engine.graph import Graphs
@@ -80,7 +80,7 @@ def test_model_and_hooks_are_one_graph(decoder):
     inputs = {
         "input_ids": slots.tokens[:, None].clone(),
         "position_ids": slots.positions[:, None].clone(),
-        "attention_mask": slot_masks(model, slots.positions, decoder.cache.window),
+        "attention_mask": decoder.masks(slots.positions, decoder.cache.window),
         "past_key_values": decoder.cache,
         "use_cache": True,
     }

@@ -23,7 +23,7 @@ def model():
 def test_the_same_products_whatever_the_number_of_rows(model):
     block, x = model.model.layers[0], torch.randn(400, 1, 48)
     for linear in (block.self_attn.q_proj, block.self_attn.k_proj, block.mlp.up_proj, model.lm_head):
-        with packed(model):
+        with packed(packs_of(model)):
             whole = linear(x)
             parts = {rows: linear(x[:rows].clone()) for rows in (16, 17, 32, 48, 64, 96, 399)}
         assert (whole - linear(x)).abs().max() < 1e-5
@@ -35,7 +35,7 @@ def test_the_same_products_whatever_the_number_of_rows(model):
 def test_layers_that_read_one_tensor_are_one_product_and_others_are_not_mixed_up(model):
     attention, x, y = model.model.layers[0].self_attn, torch.randn(32, 48), torch.randn(32, 48)
     q, k = attention.q_proj, attention.k_proj
-    with packed(model):
+    with packed(packs_of(model)):
         found = [q(x), k(x), q(x), k(y), k(x), k(x)]
     for ours, (linear, read) in zip(found, [(q, x), (k, x), (q, x), (k, y), (k, x), (k, x)], strict=True):
         assert (ours - linear(read)).abs().max() < 1e-5
@@ -47,7 +47,7 @@ def test_layers_that_read_one_tensor_are_one_product_and_others_are_not_mixed_up
 def test_hooks_on_packed_layers_act_and_nothing_is_left_behind(model):
     linear, x = model.model.layers[1].mlp.down_proj, torch.randn(16, 64)
     handle = linear.register_forward_hook(lambda _m, _i, out: out * 2)
-    with packed(model):
+    with packed(packs_of(model)):
         doubled = linear(x)
     handle.remove()
     assert torch.allclose(doubled, 2 * linear(x), atol=1e-5)
@@ -58,13 +58,13 @@ def test_hooks_on_packed_layers_act_and_nothing_is_left_behind(model):
 @torch.inference_mode()
 def test_a_weight_that_changes_is_packed_again(model):
     x = torch.randn(16, 48)
-    with packed(model):
+    with packed(packs_of(model)):
         before = model.lm_head(x)
     model.lm_head.weight.mul_(2)
-    with packed(model):
+    with packed(packs_of(model)):
         assert torch.allclose(model.lm_head(x), 2 * before, atol=1e-5)
     model.lm_head.weight = nn.Parameter(torch.zeros_like(model.lm_head.weight), requires_grad=False)
-    with packed(model):
+    with packed(packs_of(model)):
         assert not model.lm_head(x).any()
 
 

@@ -56,6 +56,10 @@ def test_they_are_right_under_every_policy_where_rows_end_early(toy, prompts):
 class Replayed(Decoder):
     """A decoder whose forward pass is a graph of the model and its hooks, captured once and replayed over buffers."""
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.packs = []  # dynamo knows no packed weights
+
     def forward(self):
         model = self.anatomy.model
         model.forward = COMPILED[model]

@@ -31,7 +31,6 @@ class Kernel:
     compiler: str
 
 
-@cache
 def built(name: str, types: str, **defines: int) -> Kernel | None:
     """The function `name` of `name.c`; None where it can't be compiled.
 

@@ -4,6 +4,8 @@ torch's own reads every slot to the longest one's length and makes a small produ
 small models it took half the step.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ LANES = 16  # heads are multiples of this wide
 WIDEST, MOST = 256, 16
 
 
+@cache
 def kernel(dim: int, group: int) -> Kernel | None:
     """The kernel for heads `dim` wide, `group` of them to a key head; None where it can't be had."""
     fits = dim % LANES == 0 and dim <= WIDEST and group <= MOST

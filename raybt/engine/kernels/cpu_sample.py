@@ -3,6 +3,8 @@
 Noise that lives in registers costs a third of noise that is written to memory and read back.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from raybt.engine.kernels.build import Kernel, built, shared
 from raybt.engine.request import Sampling
 
 
+@cache
 def kernel() -> Kernel | None:
     """The kernel, or None where it can't be had."""
     return built("sample", "p" * 6 + "i" * 4 + "ff")

@@ -15,9 +15,9 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.anatomy import Anatomy
-from raybt.engine.attention import slot_masks
+from raybt.engine.attention import Masks
 from raybt.engine.cache import prefilled
-from raybt.engine.packed import packed
+from raybt.engine.packed import packed, packs_of
 
 NAME = "raybt_shared"
 
@@ -71,7 +71,7 @@ class Text(Cache):
             [rows, vocabulary].
         """
         ids = torch.tensor(self.tokens, device=positions.device)[positions][:, None]
-        with packed(self.anatomy.model), self._reading(positions):
+        with packed(packs_of(self.anatomy.model)), self._reading(positions):
             output = self.anatomy.model(
                 input_ids=ids,
                 position_ids=positions[:, None],
@@ -84,7 +84,7 @@ class Text(Cache):
     def _masks(self, positions: Tensor) -> Any:
         """[rows, 1, 1, tokens] bool: the text before each row's position; the row's own token is always seen."""
         with _attention(self.anatomy.model, "sdpa"):
-            masks = slot_masks(self.anatomy.model, positions, len(self.tokens))
+            masks = Masks(self.anatomy.model)(positions, len(self.tokens))
         own = torch.arange(len(self.tokens), device=positions.device) == positions[:, None, None, None]
         return {kind: mask & ~own for kind, mask in masks.items()} if isinstance(masks, dict) else masks & ~own
 
