@@ -9,6 +9,7 @@ neither Ray nor datasets. `--device cpu --quick` runs the same code on a tiny sh
 
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,20 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from rivals import Row, batched, one_by_one
+from rivals import Row, batched, invokes, one_by_one
 
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.decode import Decoder
 from raybt.engine.graph import Graphs
 from raybt.engine.kernels import HAVE_TRITON
 from raybt.engine.request import Request, Sampling, Term
+from raybt.toy import MODEL_DIR
 
 CONTEXT = 350  # tokens in a slot while steps are timed
-PHASE2 = {"rows": 4_800, "tokens": 512}
-"""configs/phase2_literal.yaml: 120 problems, 4 samples, 10 conditions, and its longest row."""
+LITERAL = {"rows": 4_800, "tokens": 512}
+"""configs/phase2_literal.yaml, the study's two sweeps: 120 problems, 4 samples, 10 conditions, and its longest row."""
+LONG = 2048
+"""configs/phase2.yaml's longest row. How many it has, its own stages decide; `raybt plan` counts those known so far."""
 console = Console(width=110)
 
 
@@ -105,8 +109,9 @@ def floor_seconds(anatomy: Anatomy, slots: int, context: int, speed: float) -> f
 
 
 def rivals(anatomy: Anatomy, length: int) -> dict[str, float]:
-    """Tokens a second of plain `generate`: one row at a time, and 64 of one condition."""
+    """Tokens a second of plain `generate`, one row and 64 of one condition, and of nnsight, 8 conditions of 8 rows."""
     row = Row(tuple(range(5, 69)), 1, (("mlp.1", 0.0),), length)
+    mixed = [[Row(row.prompt, c, ((f"mlp.{c % anatomy.n_layers}", 0.5),), length)] * 8 for c in range(8)]
 
     def speed(work, rows: int) -> float:
         wait(anatomy.device)
@@ -117,10 +122,16 @@ def rivals(anatomy: Anatomy, length: int) -> dict[str, float]:
 
     with torch.device(anatomy.device):
         one_by_one(anatomy.model, [row], 0.7)
-        return {
+        found = {
             "A": speed(lambda: one_by_one(anatomy.model, [row], 0.7), 1),
             "B": speed(lambda: batched(anatomy.model, [[row] * 64], 0.7), 64),
         }
+        if find_spec("nnsight"):
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR, padding_side="left")
+            found["E"] = speed(lambda: invokes(anatomy.model, tokenizer, mixed, 0.7), 64)
+        return found
 
 
 def main(
@@ -156,9 +167,10 @@ def main(
     plain = rivals(anatomy, 8 if quick else 64)
     for key, value in plain.items():
         console.print(f"({key}) {value:,.0f} tokens/s; raybt at its best {best['tokens_per_second'] / value:,.0f}x")
-    seconds = PHASE2["rows"] * PHASE2["tokens"] / best["tokens_per_second"]
+    seconds = LITERAL["rows"] * LITERAL["tokens"] / best["tokens_per_second"]
     console.print(
-        f"phase 2 whole, {PHASE2['rows']:,} rows of at most {PHASE2['tokens']} tokens: {seconds:,.0f} s on this GPU"
+        f"phase2_literal.yaml, {LITERAL['rows']:,} rows of at most {LITERAL['tokens']} tokens: {seconds:,.0f} s here; "
+        f"phase2.yaml: {1000 * LONG / best['tokens_per_second']:,.0f} s for each 1,000 rows of at most {LONG} tokens"
     )
     if json_file:
         result = {"device": name, "copy_bytes_per_second": speed, "steps": found, "rivals": plain, "phase2": seconds}
