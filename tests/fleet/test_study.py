@@ -128,12 +128,13 @@ def test_a_study_killed_in_two_waves_ends_as_if_it_had_not_been(whole, tmp_path,
             process.send_signal(signal.SIGKILL)
             process.wait(60)
 
+    # how far a driver gets between a commit and its end is up to the machine: not to the end of the study
     kill("completions")
-    assert "events" not in decided(root) and not (root / "scans").exists()  # in the first wave
     first = shards(root)
+    assert first and "search" not in decided(root)
     kill("scans")
-    assert "events" in decided(root) and "sites" not in decided(root)  # in the second
     second, early = shards(root), decisions(root)
+    assert "events" in decided(root) and "search" not in decided(root)
     assert first.items() <= second.items() and len(first) < len(second)
 
     resumed = run(config)
