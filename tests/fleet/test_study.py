@@ -29,6 +29,8 @@ from tests.commands import raybt, refusal
 from tests.fleet.conftest import small_config
 from tests.fleet.processes import started, wait_for
 
+pytestmark = pytest.mark.timeout(600)  # several runs, on a machine that may be busy
+
 STUDY = {
     "problems": {"name": "raybt-toy", "limit": 40},
     "sampling": {"samples": 2, "max_new_tokens": 60},

@@ -1,16 +1,13 @@
 """Whole studies of the planted models, one each, only to be read."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
-from raybt.fleet.driver import Outcome, run
+from raybt.fleet.driver import run
 from raybt.load import validate
 from tests.fleet.conftest import local_ray  # noqa: F401 (a fixture)
+from tests.fleet.studies import Study
 from tests.planted.models import entangle, plant_one, plant_two
 
 SITES = [f"{kind}.*" for kind in ("attn", "mlp")]
@@ -29,29 +26,6 @@ HEADS = {"kind": "scan", "events": 12, "sites": ["head.*.*"], "operations": ["ze
 SEARCH = {"kind": "search", "subsets": ["sites"], "scales": [0, 0.5], "rungs": 2, "margin": 0.1}
 CONTINUATION = {"kind": "continuation", "subsets": ["found"], "scales": [0, 1], "events": 12, "draws": 2,
                 "max_new_tokens": 8}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Study:
-    """A finished run and its tables."""
-
-    outcome: Outcome
-
-    @property
-    def root(self) -> Path:
-        return Path(self.outcome.root)
-
-    def table(self, name: str, **equal) -> pd.DataFrame:
-        """Rows of a table in which the columns named have these values."""
-        rows = pq.read_table(self.root / "tables" / f"{name}.parquet").to_pandas()
-        for column, value in equal.items():
-            rows = rows.loc[rows[column] == value]
-        return rows
-
-    def decision(self, name: str):
-        """(value, reason)."""
-        decided = pq.read_table(self.root / "decisions.parquet").to_pandas().set_index("name").loc[name]
-        return json.loads(decided["value"]), decided["reason"]
 
 
 def study(model: Path, temperature: float, **stages) -> Study:

@@ -2,11 +2,12 @@
 
 import re
 
-import pyarrow.parquet as pq
 import pytest
 
 from raybt.errors import COMPLETE
 from raybt.study.split import half
+
+pytestmark = pytest.mark.timeout(600)  # a whole study, on a machine that may be busy
 
 CAUSES = {"one": ["mlp.0"], "two": ["attn.0", "mlp.0"]}
 HEAD = {"one": [], "two": ["head.0.3"]}
@@ -86,12 +87,12 @@ def test_the_search_finds_one_of_them_and_the_other_half_confirms_it(planted):
     assert set(within["subset"]) <= {f"sites.{site}" for site in causes}
     (told,) = rows.loc[rows["phase"] == "confirm"].to_dict("records")
     assert told["verdict"] == "confirmed" and told["reduction"] > 0.5 and told["accuracy_difference_low"] > -0.1
-    assert f"chose `{subset}@0.5`" in (study.root / "report.md").read_text()
+    assert f"chose `{subset}@0.5`" in study.report
 
 
 def test_what_selects_never_confirms(planted):
     study, _, _ = planted
-    plan = pq.read_table(study.root / "plan.parquet").to_pandas()
+    plan = study.file("plan")
     used = plan.assign(half=[half(0, problem, 0.4) for problem in plan["problem"]]).groupby("stage")["half"].agg(set)
     for name, stages in (("select", ["layers", "search.rung1", "search.rung2"]),
                          ("confirm", ["targeted", "cumulative", "search.confirm"])):  # fmt: skip
@@ -132,7 +133,7 @@ def test_where_every_site_matters_none_qualifies_and_the_report_says_so(entangle
     assert baseline["onset_rate"] > 0.2 and baseline["accuracy_all_low"] > baseline["chance_accuracy"]
     sweep = entangled.table("conditions", stage="layers", role="target")
     assert sweep["collapsed"].all() and (sweep["finding"] == "collapsed").all()
-    text = (entangled.root / "report.md").read_text()
+    text = entangled.report
     assert "No site qualifies where the site is removed. 12 sites break the model" in text
     assert "No condition qualifies" in text
 
@@ -143,7 +144,7 @@ def test_where_every_site_matters_the_search_finds_none_within_the_margin(entang
     assert value["survivors"] == [] and reason.startswith("none within the margin")
     rows = entangled.table("search")
     assert set(rows["verdict"]) == {"collapsed"} and not rows["within"].any()
-    text = (entangled.root / "report.md").read_text()
+    text = entangled.report
     assert re.search(r"The search `search` found none within the margin", text) and "has not ended" not in text
 
 
@@ -151,7 +152,5 @@ def test_a_study_that_found_nothing_still_has_a_whole_report(entangled):
     for stage in ("targeted", "cumulative"):  # nothing to run but the baseline
         assert list(entangled.table("conditions", stage=stage)["condition"]) == ["baseline"]
     assert list(entangled.table("continuations")["condition"]) == ["baseline"]
-    figures = {path.stem for path in (entangled.root / "figures").glob("*.png")}
-    assert {"scan_scan", "search_search"} <= figures
-    assert all(path.stat().st_size for path in (entangled.root / "figures").iterdir())
+    assert {"scan_scan", "search_search"} <= entangled.figures
     assert (entangled.root / "report.html").stat().st_size > 10_000
