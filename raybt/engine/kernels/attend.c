@@ -4,7 +4,7 @@
 #include "vec.h"
 
 #define PARTS (DIM / LANES)
-#define AHEAD 8  // tokens whose keys are asked for early
+#define AHEAD (512 / DIM)  // tokens whose keys are asked for early: 2 KiB of them
 
 // Ask for one token's key or value; asking for what lies beyond the last token does no harm.
 static inline void fetch(const float *row) {
