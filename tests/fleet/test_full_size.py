@@ -1,6 +1,7 @@
 """A dress rehearsal at full size: both phases of the study, every stage, on a random Qwen2 of 28 narrow layers.
 
-Fewer problems, samples and tokens, and in phase 2 fewer controls: all else is as in the shipped configs.
+Fewer problems, samples and tokens, and in phase 2 fewer controls and crossed scales: all else is as in the shipped
+configs.
 """
 
 import json
@@ -29,7 +30,7 @@ FEWER = [
 ]
 LESS = {
     "phase1": ["stages.heads.events=6"],
-    "phase2": ["stages.continuation.max_new_tokens=8", *FEWER],
+    "phase2": ["stages.continuation.max_new_tokens=8", "interventions.grids.cross.scales=[0, 0.5]", *FEWER],
 }
 SUBSETS = ["mlp_27_only", "attn_27_only", "attn_no_early", "mlp_late_cluster", "phase1_full"]
 
@@ -159,7 +160,7 @@ def test_phase_2_runs_every_stage_on_every_row(phase2):
         "baseline": (1, "all"),
         "subset_sweep": (1 + with_controls(phase2, SUBSETS, directions=2), "select"),
         "scale_sweep": (1 + 5, "select"),
-        "cross": (1 + 4 * 5, "select"),
+        "cross": (1 + 4 * 2, "select"),
         "half_way": (1 + with_controls(phase2, ["mlp_late_cluster"], directions=2), "select"),
         "search.rung3": (1 + left[1], "select"),
         "search.confirm": (1 + 1, "confirm"),
