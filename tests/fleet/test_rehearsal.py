@@ -1,7 +1,6 @@
-"""A full-size dress rehearsal: the shipped configs of phase 2 against a random Qwen2 of 28 narrow layers."""
+"""The literal phase 2 against a random Qwen2 of 28 narrow layers: planned, run, resumed, reported; and its prompts."""
 
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from raybt.load import load_config
 from raybt.plan.rows import make_plan
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
-from raybt.toy import MODEL_DIR
+from tests.fleet.narrow import narrow_qwen2
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SUBSETS = ["mlp_27_only", "attn_27_only", "attn_no_early", "mlp_late_cluster", "phase1_full"]
@@ -28,28 +27,7 @@ PROBLEMS, TREATMENTS = 2, 10  # treatments: a baseline, 5 subsets, and the 4 sca
 
 @pytest.fixture(scope="module")
 def random_qwen2(tmp_path_factory) -> Path:
-    """A model folder with 28 layers of width 32, of random but fixed weights, and the shipped model's tokenizer."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("qwen2")
-    shipped = json.loads((MODEL_DIR / "config.json").read_text())
-    config = Qwen2Config(
-        vocab_size=shipped["vocab_size"],
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=28,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
-        **{name: shipped[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Qwen2ForCausalLM(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(MODEL_DIR / name, folder)
-    return folder
+    return narrow_qwen2(tmp_path_factory.mktemp("qwen2"))
 
 
 @pytest.fixture
