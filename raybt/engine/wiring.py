@@ -88,7 +88,7 @@ def _head_left(anatomy: Anatomy, site: str, row: int, seen: Seen, tolerance: flo
     without = entered[row].clone()
     width = without.shape[-1] // point.heads
     without[..., int(head) * width : (int(head) + 1) * width] = 0
-    expected = point.module.forward(without[None])[0]
+    expected = point.module.forward(without[None].to(anatomy.model.dtype))[0].float()
     return float((gave[row] - expected).abs().max()) <= tolerance * max(float(expected.abs().max()), 1e-6)
 
 
