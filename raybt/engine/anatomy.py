@@ -47,11 +47,14 @@ class Anatomy:
 
     Args:
         points: attention, then MLP, then residual stream, then heads; each in layer order.
+        texts: how probes read a text: `shared`, its keys and values once for all rows; or `copied`, as in decoding, for
+            models whose attention is not the plain one.
     """
 
     model: Any  # a PreTrainedModel, whose attributes type checkers take for tensors
     n_layers: int
     points: tuple[Point, ...]
+    texts: Literal["shared", "copied"] = "shared"
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -70,8 +73,8 @@ class Anatomy:
     @property
     def head_width(self) -> int:
         """Width of one head's part of what enters the output projection."""
-        config = self.model.config.get_text_config()
-        return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        point = self.point("head.0")
+        return _width_in(point.module) // point.heads
 
     @property
     def vocabulary(self) -> int:
@@ -137,6 +140,11 @@ def _projection(block: nn.Module) -> nn.Module:
             "use a supported architecture",
         )
     return _child(attention, PROJECTION_NAMES)
+
+
+def _width_in(projection: Any) -> int:
+    """Width of what a projection reads; GPT-2's Conv1D holds its weight the other way round, and has no such field."""
+    return int(getattr(projection, "in_features", None) or projection.weight.shape[0])
 
 
 def _child(block: nn.Module, names: tuple[str, ...]) -> nn.Module:

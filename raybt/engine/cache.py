@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -33,12 +34,20 @@ class SlotLayer(CacheLayerMixin):
     """One layer's keys and values of all slots, each slot at its own length.
 
     Assumes one new token a slot, and that its owner was told where the slots stand (`SlotCache.stand`).
+
+    Args:
+        store: [2, slots, length, kv heads, dim], as wide as the wider of keys and values.
+        widths: of keys and values (DeepSeek's latent attention has values narrower than keys).
     """
 
-    def __init__(self, store: Tensor, owner: "SlotCache"):
+    def __init__(self, store: Tensor, widths: tuple[int, int], owner: "SlotCache"):
         super().__init__()
-        self.store = store  # [2, slots, length, kv heads, dim]
-        self.flat_keys, self.flat_values = store.flatten(3).flatten(1, 2)  # [slots * length, kv heads * dim]
+        self.store = store
+        parts = [
+            part if part.shape[-1] == width else part[..., :width] for part, width in zip(store, widths, strict=True)
+        ]
+        self.all_keys, self.all_values = parts  # [slots, length, kv heads, dim]
+        self.flat_keys, self.flat_values = (_flat(part) for part in parts)
         self.owner = owner
         self.is_initialized = True
 
@@ -48,10 +57,10 @@ class SlotLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         """Write one token a slot ([slots, kv heads, 1, dim]); give back all that may be attended to."""
         where = self.owner.places.to(self.store.device)  # a model on several devices has each store beside its layer
-        self.flat_keys.index_copy_(0, where, key_states.reshape(len(where), -1))
-        self.flat_values.index_copy_(0, where, value_states.reshape(len(where), -1))
-        keys, values = self.store[:, :, : self.owner.window].transpose(2, 3)
-        return keys, values
+        window = self.owner.window
+        self.flat_keys.index_copy_(0, where, key_states.reshape(len(where), *self.flat_keys.shape[1:]))
+        self.flat_values.index_copy_(0, where, value_states.reshape(len(where), *self.flat_values.shape[1:]))
+        return self.all_keys[:, :window].transpose(1, 2), self.all_values[:, :window].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.owner.window, 0
@@ -61,6 +70,11 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return self.store.shape[2]
+
+
+def _flat(part: Tensor) -> Tensor:
+    """[slots * length, kv heads * dim], or [slots * length, kv heads, dim] where keys are wider than values."""
+    return part.flatten(2).flatten(0, 1) if part.is_contiguous() else part.flatten(0, 1)
 
 
 class SlotCache(Cache):
@@ -73,18 +87,21 @@ class SlotCache(Cache):
     """
 
     def __init__(self, anatomy: Anatomy, slots: int, length: int):
-        layers = prefilled(anatomy, (0,))
-        _, _, heads, dim = layers[0].shape
-        shape, device = (2, slots, rounded(length), heads, dim), anatomy.device
-        if len({layer.device for layer in layers}) == 1:
-            stores = list(torch.zeros((len(layers), *shape), dtype=layers[0].dtype, device=layers[0].device))
+        pairs = pairs_of(anatomy, (0,))
+        layers = [_stacked(*pair) for pair in pairs]
+        shapes = [(2, slots, rounded(length), *layer.shape[2:]) for layer in layers]
+        device, like = anatomy.device, layers[0]
+        if len({(layer.device, layer.shape) for layer in layers}) == 1:
+            stores = list(torch.zeros((len(layers), *shapes[0]), dtype=like.dtype, device=like.device))
         else:
-            stores = [torch.zeros(shape, dtype=layer.dtype, device=layer.device) for layer in layers]
+            stores = [torch.zeros(shape, dtype=layer.dtype, device=layer.device)
+                      for shape, layer in zip(shapes, layers, strict=True)]  # fmt: skip
         self.stores = stores
         self.starts = torch.arange(slots, device=device) * rounded(length)
         self.places = self.starts
         self.window = GRAIN
-        super().__init__(layers=[SlotLayer(store, self) for store in stores])
+        widths = [(keys.shape[-1], values.shape[-1]) for keys, values in pairs]
+        super().__init__(layers=[SlotLayer(*layer, self) for layer in zip(stores, widths, strict=True)])
 
     @property
     def capacity(self) -> int:
@@ -181,10 +198,22 @@ def prefilled(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) ->
     Args:
         whole: run the pass to its end, so that the last layer's hooks act too.
     """
+    return [_stacked(*pair) for pair in pairs_of(anatomy, tokens, whole)]
+
+
+@torch.inference_mode()
+def pairs_of(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values as the model has them, for each layer that stores any [kv heads, tokens, dim]."""
     cache: Any = _PrefillCache(0 if whole else anatomy.n_layers)
     ids = torch.tensor([tokens], device=anatomy.device)
     positions = torch.arange(len(tokens), device=anatomy.device)[None]
     with packed(packs_of(anatomy.model)), suppress(_Enough):
         anatomy.model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    pairs = (torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers)  # [2, kv heads, tokens, dim]
-    return [pair.transpose(1, 2).contiguous() for pair in pairs]
+    return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+
+
+def _stacked(keys: Tensor, values: Tensor) -> Tensor:
+    """[2, tokens, kv heads, dim], the narrower of the two filled up with zeros."""
+    wide = max(keys.shape[-1], values.shape[-1])
+    parts = [part if part.shape[-1] == wide else pad(part, (0, wide - part.shape[-1])) for part in (keys, values)]
+    return torch.stack(parts).transpose(1, 2).contiguous()

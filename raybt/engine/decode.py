@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy, split
-from raybt.engine.attention import Masks, decoding
+from raybt.engine.attention import decoding
 from raybt.engine.bank import Bank
 from raybt.engine.cache import GRAIN, Prefixes, SlotCache, rounded
 from raybt.engine.graph import Graphs
 from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import HAVE_TRITON
+from raybt.engine.masks import Masks
 from raybt.engine.memory import is_out_of_memory
 from raybt.engine.noise import Race, integers
 from raybt.engine.packed import packed, packs_of
@@ -128,11 +129,12 @@ class Decoder:
         """Logits of every slot's next token, [slots, vocabulary]."""
         self.hooks.arm(self.slots.gate(), self.drawn())
         self.cache.stand(self.slots.positions)
-        with packed(self.packs), self.hooks.on(), decoding(self.anatomy.model, self.slots.positions):
+        sight = self.masks(self.slots.positions, self.cache.window)
+        with packed(self.packs), self.hooks.on(), decoding(self.anatomy.model, sight):
             output = self.anatomy.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],
-                attention_mask=self.masks(self.slots.positions, self.cache.window),
+                attention_mask=sight.masks,
                 past_key_values=self.cache,
                 use_cache=True,
             )

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from raybt.engine.anatomy import Anatomy, dissect
+from raybt.engine.cache import pairs_of
 from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
 from raybt.engine.sampling import fused
@@ -95,9 +96,11 @@ def attention_of(anatomy: Anatomy) -> str:
     """transformers' name for it, and the kernel that takes its place in the decode step on a CPU."""
     stock = anatomy.model.config._attn_implementation
     config = anatomy.model.config.get_text_config()
-    group = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     plain = stock == "sdpa" and getattr(config, "attn_logit_softcapping", None) is None
     if not plain or anatomy.device.type != "cpu" or anatomy.model.dtype != torch.float32:
         return stock
-    made = kernel(anatomy.head_width, group)
+    keys, values = pairs_of(anatomy, (0,))[0]  # [kv heads, 1, dim]
+    if keys.shape != values.shape:
+        return stock
+    made = kernel(keys.shape[-1], config.num_attention_heads // keys.shape[0])
     return f"{stock}+c/{made.compiler}" if made else stock

@@ -3,7 +3,7 @@
 import torch
 
 from raybt.engine.anatomy import Anatomy
-from raybt.engine.cache import GRAIN, rounded
+from raybt.engine.cache import GRAIN, prefilled, rounded
 from raybt.errors import UserError
 
 ON_CPU = 64
@@ -19,10 +19,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def bytes_per_slot(anatomy: Anatomy, length: int) -> int:
     """What a slot of this length takes: keys and values, logits and their fp32 copies, tokens."""
-    config, size = anatomy.model.config.get_text_config(), anatomy.model.dtype.itemsize
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    keys_and_values = 2 * anatomy.n_layers * heads * anatomy.head_width * rounded(length) * size
-    return keys_and_values + anatomy.vocabulary * (size + 3 * 4) + 3 * 8 * rounded(length)
+    size = anatomy.model.dtype.itemsize
+    keys_and_values = sum(layer.nbytes for layer in prefilled(anatomy, (0,)))  # of one token
+    return keys_and_values * rounded(length) + anatomy.vocabulary * (size + 3 * 4) + 3 * 8 * rounded(length)
 
 
 def fit_slots(anatomy: Anatomy, length: int, asked: int | None = None, free: int | None = None) -> int:

@@ -77,14 +77,15 @@ def test_model_and_hooks_are_one_graph(decoder):
     model, slots = decoder.anatomy.model, decoder.slots
     decoder.hooks.arm(slots.gate(), decoder.drawn())
     decoder.cache.stand(slots.positions)
+    sight = decoder.masks(slots.positions, decoder.cache.window)
     inputs = {
         "input_ids": slots.tokens[:, None].clone(),
         "position_ids": slots.positions[:, None].clone(),
-        "attention_mask": decoder.masks(slots.positions, decoder.cache.window),
+        "attention_mask": sight.masks,
         "past_key_values": decoder.cache,
         "use_cache": True,
     }
-    with decoder.hooks.on(), decoding(model, slots.positions):
+    with decoder.hooks.on(), decoding(model, sight):
         before = decoder.hooks.now.touched.clone()  # what prefill left
         eager = model(**inputs).logits
         once = decoder.hooks.now.touched - before

@@ -60,7 +60,8 @@ query, positions = torch.randn(slots, kv * group, 1, dim), torch.tensor([0, 17, 
 worst = 0.0
 for softcap in (None, 5.0):
     for sliding in (None, 20):
-        ours = attend_slots(query, keys, values, positions, None, softcap, sliding)
+        first = (positions - ((sliding or length) - 1)).clamp(min=0)
+        ours = attend_slots(query, keys, values, positions, first, None, softcap)
         ahead = torch.arange(length)
         seen = ahead <= positions[:, None]
         if sliding:

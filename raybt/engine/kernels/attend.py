@@ -11,7 +11,7 @@ BLOCK = 64  # positions read together
 
 @triton.jit
 def _attend(
-    query, keys, values, positions, out, scale, softcap, reach,
+    query, keys, values, positions, first, out, scale, softcap,
     q_slot, q_head, k_slot, k_head, k_token, v_slot, v_head, v_token,
     group, HEADS: tl.constexpr, DIM: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -21,7 +21,7 @@ def _attend(
     heads = kv_head * group + rows
     q = tl.load(query + slot * q_slot + heads[:, None] * q_head + dims[None], mask=own[:, None], other=0.0)
     length = tl.load(positions + slot) + 1
-    begin = tl.maximum(length - reach, 0)
+    begin = tl.load(first + slot)
     highest = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     summed = tl.zeros((ROWS, DIM), tl.float32)
@@ -52,17 +52,16 @@ def attend_slots(
     keys: Tensor,
     values: Tensor,
     positions: Tensor,
+    first: Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
-    sliding_window: int | None = None,
 ) -> Tensor:
-    """Softmax attention over each slot's positions up to its own.
+    """Softmax attention over each slot's positions from the first that it sees to its own.
 
     Args:
         query: [slots, heads, 1, dim], dim a power of two of at least 16.
         keys, values: [slots, kv heads, length, dim], any strides but the last, at most 16 heads to a kv head.
-        positions: [slots] int64, where each slot's new token stands.
-        sliding_window: how many positions a slot sees at most, its own included.
+        positions, first: [slots] int64, where each slot's new token stands, and the first position that it sees.
 
     Returns:
         [slots, 1, heads, dim].
@@ -73,13 +72,14 @@ def attend_slots(
     scale = float(dim**-0.5 if scaling is None else scaling)
     strides = (*query.stride()[:2], *keys.stride()[:3], *values.stride()[:3])
     _attend[(slots, keys.shape[1])](
-        query, keys, values, positions, out, scale, float(softcap or 0.0), sliding_window or keys.shape[2],
+        query, keys, values, positions, first, out, scale, float(softcap or 0.0),
         *strides, group, HEADS=heads, DIM=dim, ROWS=ROWS, BLOCK=BLOCK,
     )  # fmt: skip
     return out
 
 
-def fits(query: Tensor, key: Tensor) -> bool:
+def fits(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether the kernel takes these shapes."""
     dim = query.shape[-1]
-    return dim >= 16 and dim & (dim - 1) == 0 and query.shape[1] // key.shape[1] <= ROWS and key.stride(3) == 1
+    plain = key.shape == value.shape and key.stride(3) == value.stride(3) == 1
+    return plain and dim >= 16 and dim & (dim - 1) == 0 and query.shape[1] // key.shape[1] <= ROWS

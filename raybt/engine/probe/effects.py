@@ -8,8 +8,9 @@ from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.bank import Bank
+from raybt.engine.probe.copied import CopiedText
 from raybt.engine.probe.scan import Intervention, divergence, read_rows
-from raybt.engine.probe.shared import Text
+from raybt.engine.probe.shared import Text, prefilled_text
 
 MOST_ROWS = 512
 LOGIT_BYTES = 1 << 28
@@ -71,7 +72,7 @@ def effects(
     """
     if any(not 1 <= event <= len(tokens) for event in events):
         raise ValueError(f"events must be positions 1 to {len(tokens)} of the text; got {list(events)}")
-    text = Text(anatomy, tuple(tokens))
+    text = prefilled_text(anatomy, tuple(tokens))
     planned: list[Intervention] = [(), (), *interventions]
     found = []
     for event, target in zip(events, targets, strict=True):
@@ -83,9 +84,9 @@ def effects(
 Row = tuple[float, float, float, float, float, bool, list[float]]
 
 
-def _measured(text: Text, event: int, target: int, planned, triggers, words, bank) -> Iterator[list[Row]]:
+def _measured(text: Text | CopiedText, event: int, target: int, planned, triggers, words, bank) -> Iterator[list[Row]]:
     """Rows of measures, a step at a time; each step begins with an untouched row, which its rows are held against."""
-    most = max(16, min(MOST_ROWS, LOGIT_BYTES // (4 * text.anatomy.vocabulary))) - 1
+    most = max(16, min(MOST_ROWS, text.most_rows, LOGIT_BYTES // (4 * text.anatomy.vocabulary))) - 1
     for start in range(0, len(planned), most):
         rows = [(event - 1, terms) for terms in [(), *planned[start : start + most]]]
         logits = read_rows(text, rows, bank).float()

@@ -9,7 +9,8 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.bank import Bank
 from raybt.engine.hooks import Hooks
-from raybt.engine.probe.shared import Text
+from raybt.engine.probe.copied import CopiedText
+from raybt.engine.probe.shared import Text, prefilled_text
 from raybt.engine.request import Term
 
 Intervention = tuple[Term, ...]
@@ -80,15 +81,16 @@ def scan(
     """
     if any(not 1 <= event < len(tokens) for event in events):
         raise ValueError(f"events must be positions 1 to {len(tokens) - 1} of the text; got {list(events)}")
-    text = Text(anatomy, tuple(tokens[: max(events)]))
+    text = prefilled_text(anatomy, tuple(tokens[: max(events)]))
     planned: list[Intervention] = [(), *interventions, ()]
     rows = [(event - 1, terms) for event in events for terms in planned]
-    logits = torch.cat([read_rows(text, rows[start : start + ROWS], bank) for start in range(0, len(rows), ROWS)])
+    most = min(ROWS, text.most_rows)
+    logits = torch.cat([read_rows(text, rows[start : start + most], bank) for start in range(0, len(rows), most)])
     table = logits.float().view(len(events), len(planned), -1)
     return Scan(table[:, 1:-1], table[:, 0], table[:, -1])
 
 
-def read_rows(text: Text, rows: list[tuple[int, Intervention]], bank: Bank | None) -> Tensor:
+def read_rows(text: Text | CopiedText, rows: list[tuple[int, Intervention]], bank: Bank | None) -> Tensor:
     """Logits of rows (position, intervention), [rows, vocabulary]."""
     device = text.anatomy.device
     hooks = Hooks(text.anatomy, len(rows), bank)

@@ -15,9 +15,10 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.anatomy import Anatomy
-from raybt.engine.attention import Masks
-from raybt.engine.cache import prefilled
+from raybt.engine.cache import pairs_of
+from raybt.engine.masks import Masks
 from raybt.engine.packed import packed, packs_of
+from raybt.engine.probe.copied import CopiedText
 
 NAME = "raybt_shared"
 
@@ -47,18 +48,25 @@ class TextLayer(CacheLayerMixin):
         return self.tokens + 1
 
 
+def prefilled_text(anatomy: Anatomy, tokens: tuple[int, ...]) -> "Text | CopiedText":
+    """The text, read in the way that the model's attention allows."""
+    return Text(anatomy, tokens) if anatomy.texts == "shared" else CopiedText(anatomy, tokens)
+
+
 class Text(Cache):
     """A prefilled text.
 
     Attributes:
         tokens: the text.
+        most_rows: that may read it together, whatever their logits take.
     """
+
+    most_rows = 1 << 20
 
     @torch.inference_mode()
     def __init__(self, anatomy: Anatomy, tokens: tuple[int, ...]):
         self.anatomy, self.tokens = anatomy, tokens
-        stores = [layer.transpose(1, 2).contiguous() for layer in prefilled(anatomy, tokens)]
-        super().__init__(layers=[TextLayer(store[0], store[1]) for store in stores])  # [kv heads, tokens, dim] each
+        super().__init__(layers=[TextLayer(*pair) for pair in pairs_of(anatomy, tokens)])
 
     @torch.inference_mode()
     def read(self, positions: Tensor) -> Tensor:
@@ -83,8 +91,7 @@ class Text(Cache):
 
     def _masks(self, positions: Tensor) -> Any:
         """[rows, 1, 1, tokens] bool: the text before each row's position; the row's own token is always seen."""
-        with _attention(self.anatomy.model, "sdpa"):
-            masks = Masks(self.anatomy.model)(positions, len(self.tokens))
+        masks = Masks(self.anatomy.model, exact=True)(positions, len(self.tokens)).masks
         own = torch.arange(len(self.tokens), device=positions.device) == positions[:, None, None, None]
         return {kind: mask & ~own for kind, mask in masks.items()} if isinstance(masks, dict) else masks & ~own
 
@@ -109,6 +116,7 @@ def attend_shared(
     attention_mask: Tensor,
     scaling: float | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Softmax attention over the shared text and each row's own token.
@@ -117,6 +125,7 @@ def attend_shared(
         query: [rows, heads, 1, dim].
         key, value: [rows, kv heads, 1, dim], each row's own.
         attention_mask: [rows, 1, 1, tokens] bool.
+        s_aux: [heads] attention sinks, logits that take their share of the softmax and give nothing (GPT-OSS).
 
     Returns:
         [rows, 1, heads, dim], and no weights.
@@ -132,9 +141,13 @@ def attend_shared(
     if softcap is not None:
         before, own = (softcap * torch.tanh(scores / softcap) for scores in (before, own))
     before = before.masked_fill(~attention_mask[:, 0, 0][None, :, None], -torch.inf)
-    weights = torch.cat([before, own], dim=-1).float().softmax(-1).to(value.dtype)
-    read = torch.bmm(weights[..., :-1].reshape(kv, rows * group, -1), layer.values).view(kv, rows, group, -1)
-    out = read + weights[..., -1:] * value[:, :, 0].transpose(0, 1)[:, :, None]
+    scores = [before, own]
+    if s_aux is not None:
+        scores.append(s_aux.to(own.dtype).view(kv, 1, group, 1).expand_as(own))
+    weights = torch.cat(scores, dim=-1).float().softmax(-1).to(value.dtype)
+    tokens = before.shape[-1]
+    read = torch.bmm(weights[..., :tokens].reshape(kv, rows * group, -1), layer.values).view(kv, rows, group, -1)
+    out = read + weights[..., tokens : tokens + 1] * value[:, :, 0].transpose(0, 1)[:, :, None]
     return out.permute(1, 0, 2, 3).reshape(rows, 1, heads, -1), None
 
 
