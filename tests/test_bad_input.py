@@ -15,7 +15,7 @@ from raybt.load import load_config
 from raybt.plan.rows import make_plan
 from raybt.store.lock import locked
 from tests.commands import raybt, raybt_alone, refusal
-from tests.plan.models import model_folder, problem_file
+from tests.plan.models import model_folder, problem_file, write_settings, write_weights
 
 CONFIG = """\
 name: small
@@ -175,14 +175,64 @@ def pointer(model: Path) -> None:
     (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
 
 
+def configured(**settings):
+    """Another config.json."""
+    return lambda model: write_settings(model, **settings)
+
+
+def instead(*files: str, of: str = "model.safetensors"):
+    """Files in another's place; they begin as JSON does."""
+
+    def change(model: Path) -> None:
+        (model / of).unlink()
+        for name in files:
+            (model / name).write_text('{"base_model_name_or_path": "org/base", "weight_map": {"a": "1.safetensors"}}')
+
+    return change
+
+
+def cut(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+OWN_CODE = {"AutoConfig": "mine.MyConfig", "AutoModelForCausalLM": "mine.MyModel"}
+BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+LONGROPE = {"type": "longrope", "long_factor": [2.0], "short_factor": [1.0], "original_max_position_embeddings": 40}
+
 MODELS = {
     "no weights": (without("model.safetensors"), "holds weights", "none in", "copy the weights"),
     "a pointer for weights": (pointer, "not Git LFS pointers", "model.safetensors", "git lfs pull"),
     "no config": (without("config.json"), "holds a config.json", "model", "check model.name"),
     "no tokenizer": (without("tokenizer.json"), "needs a fast tokenizer", "model", "tokenizer.json"),
     "torn config": (lambda model: (model / "config.json").write_text("{"), "must be JSON", "config.json", "mend"),
-    "no depth": (lambda model: (model / "config.json").write_text("{}"), "num_hidden_layers", "neither", "decoder"),
+    "no depth": (configured(num_hidden_layers="x"), "num_hidden_layers", "neither", "decoder"),
     "no folder": (lambda model: model.rename(model.with_name("moved")), "a folder that exists", "/model", "check"),
+    # weights of another kind
+    "an adapter": (instead("adapter_config.json"), "not an adapter", "adapter of org/base", "merge the adapter"),
+    "GGUF": (instead("q4.gguf"), "as *.safetensors", "q4.gguf alone", 'gguf_file="q4.gguf"'),
+    "a part missing": (instead("model.safetensors.index.json"), "every file", "without 1.safetensors", "fetch what"),
+    "no index": (instead("model-1-of-2.safetensors"), "index.json names", "model-1-of-2", "fetch the index"),
+    "no safetensors": (instead("model.safetensors"), "must be one", "model.safetensors", "fetch it again"),
+    "cut short": (cut, "must be whole", "bytes of", "fetch it again"),
+    # models that are no decoders, or none that this transformers knows
+    "encoder-decoder": (configured(is_encoder_decoder=True), "must be a decoder", "an encoder-decoder", "decoder-only"),
+    "encoder": (configured(architectures=["BertModel"]), "must be a decoder", "BertModel", "decoder-only"),
+    "no model_type": (configured(model_type=None), "names its model_type", "none for", "add it"),
+    "unknown model_type": (configured(model_type="qwen99"), "model_type", "qwen99", "install a newer transformers"),
+    "own code": (configured(model_type="x", auto_map=OWN_CODE), "trust_remote_code", "mine.MyModel", "read that code"),
+    # what is not installed here
+    "quantised": (configured(quantization_config=BITS), "needs bitsandbytes", "not installed", "pip install bitsandby"),
+    "quantised otherwise": (
+        configured(quantization_config={"bits": 4}),
+        "of a method",
+        "as MLX",
+        "before quantisation",
+    ),
+    # tokens and positions
+    "slow tokenizer": (instead("vocab.json", of="tokenizer.json"), "fast tokenizer", "vocab.json", "save_pretrained("),
+    "no end": (configured(eos_token_id=300), "ends a text", "eos_token_id 300", "correct eos_token_id"),
+    "frequencies that switch": (configured(rope_scaling=LONGROPE), "40", "+ 20 new", "let these be at most"),
 }
 
 
@@ -245,7 +295,7 @@ def contents(place: Path) -> dict[str, bytes]:
 
 
 def other_weights(place: Path) -> None:
-    (place / "model" / "model.safetensors").write_bytes(b"other weights")
+    write_weights(place / "model" / "model.safetensors", 1.0)
 
 
 def other_question(place: Path) -> None:

@@ -6,10 +6,10 @@ import tempfile
 from hashlib import blake2b
 from pathlib import Path
 
-from raybt.errors import UserError
+from raybt.plan.model_files import folder_files
+from raybt.plan.weights import check_listing, weight_files
 
 LOCAL = "local:"
-_POINTER = b"version https://git-lfs"
 _CHUNK = 1 << 22  # bytes read at a time
 
 Known = dict[str, list]  # path -> [size, mtime_ns, inode, digest]
@@ -37,28 +37,9 @@ def fingerprint(folder: Path) -> str:
 
 def deciding_files(folder: Path) -> list[Path]:
     """Config, generation config, model code and the weights that transformers would load, by name."""
-    if not (folder / "config.json").is_file():
-        raise UserError("a model folder holds a config.json", folder, "check model.name, or give a hub id")
-    weights = list(folder.glob("*.safetensors")) or list(folder.glob("pytorch_model*.bin"))
-    if not weights:
-        raise UserError(
-            "a model folder holds weights (*.safetensors or pytorch_model*.bin)",
-            f"none in {folder}",
-            "download or copy the weights into it",
-        )
-    _check_not_pointers(weights)
+    check_listing(folder_files(folder))
     settings = [folder / "config.json", *folder.glob("generation_config.json"), *folder.glob("*.py")]
-    return sorted(settings + weights, key=lambda path: path.name)
-
-
-def _check_not_pointers(weights: list[Path]) -> None:
-    """A clone without Git LFS holds a line of text where each weight file should be."""
-    for path in weights:
-        with path.open("rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
-                raise UserError(
-                    "a model folder holds weights, not Git LFS pointers to them", path, "run git lfs pull in it"
-                )
+    return sorted(settings + weight_files(folder), key=lambda path: path.name)
 
 
 def _cached_digest(path: Path, known: Known, fresh: Known) -> str:

@@ -1,20 +1,28 @@
 """What planning needs to know of a model, without loading it: fingerprint, depth, context, tokenizer."""
 
-import json
-import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import PreTrainedTokenizerFast
 
-from raybt.config import SHIPPED, Model
+from raybt.config import Model
 from raybt.errors import UserError
 from raybt.plan.fingerprint import fingerprint
+from raybt.plan.model_files import ModelFiles, find_files, folder_files
+from raybt.plan.model_settings import (
+    check_settings,
+    language_settings,
+    read_settings,
+    rope_switch,
+    size,
+    vocabulary,
+)
+from raybt.plan.weights import check_listing, check_weights
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+_SLOW_TOKENIZERS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt")
+_FAST = "a model needs a fast tokenizer (tokenizer.json)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,10 @@ class ModelFacts:
         revision: commit of a hub model, None for a local one.
         fingerprint: what stands for the model in a row's key.
         n_layers, n_heads: blocks, and attention heads in each, numbered from 0.
-        context_length: most tokens of prompt and completion together.
+        context_length: most tokens of prompt and completion together; no more than `rope_switch`.
+        rope_switch: the most positions before rotary frequencies change for all rows of a batch, None if they never do.
+        vocab_size: rows of the embedding table, None if config.json does not tell.
+        settings: the language model's part of config.json.
     """
 
     path: str
@@ -36,122 +47,87 @@ class ModelFacts:
     n_heads: int
     context_length: int
     tokenizer: PreTrainedTokenizerFast
+    rope_switch: int | None = None
+    vocab_size: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def resolve_model(model: Model) -> ModelFacts:
-    """Find a model and read its config and tokenizer; weights are read only to hash local ones.
+    """Find a model and read its config and tokenizer; weights are read only to hash local ones, after all checks.
 
     Raises:
-        UserError: there is no such model, it lacks a file, or its config does not tell depth and context.
+        UserError: there is no such model, it lacks a file, or it is not one that raybt can load here.
     """
-    folder = local_folder(model.name)
-    return _local(folder) if folder else _hub(model)
+    files = find_files(model)
+    check_listing(files)
+    whole = read_settings(files.file("config.json"))
+    check_settings(whole, model)
+    check_weights(files, whole)
+    settings = language_settings(whole)
+    layers, heads, context = size(settings, files.path)
+    tokenizer = load_tokenizer(files.path, files.revision, files.offline, files.names or ())
+    _check_end(files, settings)
+    switch = rope_switch(settings)
+    return ModelFacts(
+        path=files.path,
+        revision=files.revision,
+        fingerprint=fingerprint(files.folder) if files.folder else f"hub:{files.path}@{files.revision}",
+        n_layers=layers,
+        n_heads=heads,
+        context_length=min(context, switch or context),
+        tokenizer=tokenizer,
+        rope_switch=switch,
+        vocab_size=vocabulary(settings),
+        settings=settings,
+    )
 
 
-def local_folder(name: str) -> Path | None:
-    """The folder that a model name means, or None for a hub id.
-
-    Raises:
-        UserError: the name can only be a folder, and there is none.
-    """
-    if name == SHIPPED:
-        from raybt.toy import MODEL_DIR
-
-        return Path(MODEL_DIR)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.exists() or not _HUB_ID.fullmatch(name):
-        raise UserError("model.name is a folder that exists, or a hub id such as org/name", name, "check the path")
-    return None
-
-
-def _local(folder: Path) -> ModelFacts:
-    mark = fingerprint(folder)
-    settings = _read_settings(folder / "config.json")
-    return ModelFacts(str(folder), None, mark, *_size(settings, str(folder)), load_tokenizer(str(folder)))
-
-
-def _hub(model: Model) -> ModelFacts:
-    commit, offline = _commit(model)
-    try:
-        path = hf_hub_download(model.name, "config.json", revision=commit, local_files_only=offline)
-    except OSError as error:
-        raise _unavailable(model.name, error) from None
-    settings = _read_settings(Path(path))
-    tokenizer = load_tokenizer(model.name, commit, offline)
-    return ModelFacts(model.name, commit, f"hub:{model.name}@{commit}", *_size(settings, model.name), tokenizer)
-
-
-def load_tokenizer(path: str, revision: str | None = None, offline: bool = False) -> PreTrainedTokenizerFast:
+def load_tokenizer(
+    path: str, revision: str | None = None, offline: bool = False, names: Collection[str] = ()
+) -> PreTrainedTokenizerFast:
     """The tokenizer of `ModelFacts.path` and `.revision`, the one whose ids stand in prompts and completions.
+
+    Args:
+        names: a hub model's files, for an error to say what is there instead.
 
     Raises:
         UserError: the model has no fast tokenizer (tokenizer.json).
     """
+    folder = Path(path)
+    there = (folder_files(folder).names if folder.is_dir() else names) or ()
+    slow = [name for name in _SLOW_TOKENIZERS if name in there]
+    # converters would make one of some files, if they are installed: then tokens would depend on what is
+    if slow and not any(name.startswith("tokenizer.") and name.endswith(".json") for name in there):
+        raise _slow_tokenizer(path, slow)
     try:
         return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or "main", local_files_only=offline)
     except (OSError, ValueError, TypeError) as error:
         why = str(error).strip().splitlines()[0]
-        raise UserError("a model needs a fast tokenizer", f"{path} ({why})", "add its tokenizer.json") from None
+        fix = "fetch its tokenizer.json, or that of the model that it is made of"
+        raise UserError(_FAST, f"{path} ({why})", fix) from None
 
 
-def _commit(model: Model) -> tuple[str, bool]:
-    """(commit, whether only the local cache was there to ask)."""
-    try:
-        commit = HfApi().model_info(model.name, revision=model.revision, timeout=20).sha
-        assert commit, "the hub names a commit for every revision"
-        return commit, False
-    except GatedRepoError:
-        fix = "accept its licence on the hub, and set HF_TOKEN or run `hf auth login`"
-        raise UserError("model.name must be a model that you may read", f"{model.name}, which is gated", fix) from None
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        asked = f"{model.name}@{model.revision}" if model.revision else model.name
-        fix = "check model.name and model.revision; a private model needs HF_TOKEN"
-        raise UserError("model.name is a folder that exists, or a model on the hub", asked, fix) from None
-    except Exception as error:  # no network, in whatever words the hub client's HTTP library of the day has for it
-        commit = _cached_commit(model)
-        if commit is None:
-            raise _unavailable(model.name, error) from None
-        return commit, True
-
-
-def _cached_commit(model: Model) -> str | None:
-    found = try_to_load_from_cache(model.name, "config.json", revision=model.revision or "main")
-    return Path(found).parent.name if isinstance(found, str) else None
-
-
-def _unavailable(name: str, error: Exception) -> UserError:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+def _slow_tokenizer(path: str, slow: list[str]) -> UserError:
+    first = "pip install sentencepiece, then " if slow[0].endswith(".model") else ""
+    local = Path(path).is_dir()
+    folder = path if local else "folder"
+    then = "" if local else ", where folder is a download of the model, and set model.name to it"
     return UserError(
-        "model.name is a folder that exists, or a hub model within reach or in the local cache",
-        f"{name} ({why})",
-        "connect, run `hf download` where there is a network, or set model.name to a local folder",
+        _FAST,
+        f"{path} with {' and '.join(slow)} alone",
+        f'{first}in Python: AutoTokenizer.from_pretrained("{folder}").save_pretrained("{folder}"){then}',
     )
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError("a model's config.json must be JSON", f"{path}: {error}", "mend or fetch it again") from None
-    nested = settings.get("text_config")  # models that also see or hear keep the language model's settings here
-    return {**settings, **nested} if isinstance(nested, dict) else settings
-
-
-def _size(settings: dict[str, Any], name: str) -> tuple[int, int, int]:
-    """(layers, heads, context length)."""
-    return (
-        _first(settings, ("num_hidden_layers", "n_layer"), name),
-        _first(settings, ("num_attention_heads", "n_head"), name),
-        _first(settings, ("max_position_embeddings", "n_positions"), name),
-    )
-
-
-def _first(settings: dict[str, Any], keys: tuple[str, ...], name: str) -> int:
-    for key in keys:
-        if isinstance(settings.get(key), int):
-            return settings[key]
-    raise UserError(
-        f"a model's config.json gives {' or '.join(keys)}", f"neither for {name}", "use a decoder-only model"
-    )
+def _check_end(files: ModelFiles, settings: dict[str, Any]) -> None:
+    """A token without an embedding has no logit either: a model that ends by such a token alone never ends."""
+    own = files.optional("generation_config.json")
+    asked = read_settings(own).get("eos_token_id") if own else None
+    ids = settings.get("eos_token_id") if asked is None else asked
+    ids, rows = ids if isinstance(ids, list) else [ids], vocabulary(settings)
+    if rows and all(isinstance(one, int) and one >= rows for one in ids) and ids:
+        raise UserError(
+            f"the token that ends a text must be one that the model has an embedding for, below {rows}",
+            f"{files.path} with eos_token_id {', '.join(map(str, ids))}",
+            "correct eos_token_id in its generation_config.json and config.json",
+        )

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -33,11 +35,28 @@ def small_tokenizer(adds_bos: bool = True, chat_template: str | None = CHAT) -> 
 
 def model_folder(folder: Path, layers: int = 6, context: int = 512) -> Path:
     small_tokenizer().save_pretrained(folder)
-    (folder / "config.json").write_text(
-        json.dumps({"num_hidden_layers": layers, "num_attention_heads": 4, "max_position_embeddings": context})
-    )
-    (folder / "model.safetensors").write_bytes(b"stand-in weights")
+    write_settings(folder, layers=layers, context=context)
+    write_weights(folder / "model.safetensors")
     return folder
+
+
+def write_settings(folder: Path, layers: int = 6, context: int = 512, **settings) -> Path:
+    """A config.json; settings replace those given here, and None takes one out."""
+    given = {
+        "model_type": "qwen2",
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": context,
+        "vocab_size": 258,
+        **settings,
+    }
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in given.items() if value is not None}))
+    return folder
+
+
+def write_weights(path: Path, value: float = 0.0) -> None:
+    """Stand-in weights: a whole file with nothing in it that a model needs."""
+    save_file({"stand-in": np.full(4, value, np.float32)}, path)
 
 
 def problem_file(path: Path, count: int = 6) -> Path:
