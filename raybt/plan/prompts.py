@@ -27,12 +27,19 @@ def plan_prompts(
     tokenizer: PreTrainedTokenizerFast,
     context_length: int,
     max_new_tokens: int,
+    vocab_size: int | None = None,
+    rope_switch: int | None = None,
 ) -> pa.Table:
     """Every problem under every variant, the variants of a problem side by side; schema PROMPTS.
 
+    Args:
+        vocab_size: rows of the model's embedding table, None where that is not known.
+        rope_switch: `ModelFacts.rope_switch`, for an error to say why the context is no longer.
+
     Raises:
         UserError: the model has no chat template where one is needed, two variants give the same tokens, a prompt does
-            not begin with exactly one BOS where it should, or prompt and completion exceed the context.
+            not begin with exactly one BOS where it should or holds a token that the model lacks, or prompt and
+            completion exceed the context.
     """
     render = _renderer(prompt, tokenizer)
     asked = [(variant, problem) for problem in problems for variant in prompt.variants]
@@ -47,7 +54,8 @@ def plan_prompts(
         "token_ids": token_ids,
     }
     _check_variants_differ(columns["problem"], columns["variant"], token_ids)
-    _check_lengths(columns["problem"], token_ids, context_length, max_new_tokens)
+    _check_known(columns["problem"], token_ids, tokenizer, vocab_size)
+    _check_lengths(columns["problem"], token_ids, context_length, max_new_tokens, context_length == rope_switch)
     return pa.table(columns, schema=PROMPTS)
 
 
@@ -124,18 +132,35 @@ def _check_variants_differ(problems: Sequence[str], variants: Sequence[str], tok
             )
 
 
-def _check_lengths(problems: Sequence[str], token_ids: TokenIds, context: int, new: int) -> None:
+def _check_known(
+    problems: Sequence[str], token_ids: TokenIds, tokenizer: PreTrainedTokenizerFast, vocab_size: int | None
+) -> None:
+    """A tokenizer may know tokens that its model has no embedding for; only those in use do harm."""
+    for problem, ids in zip(problems, token_ids, strict=True):
+        unknown = max(ids, default=0)
+        if vocab_size is not None and unknown >= vocab_size:
+            token = tokenizer.decode([unknown])
+            raise UserError(
+                f"a prompt holds tokens that the model has embeddings for, ids below {vocab_size}",
+                f"problem {problem} with id {unknown} ({token!r})",
+                f"keep {token!r} out of prompt and chat template, or use the tokenizer that belongs to the model",
+            )
+
+
+def _check_lengths(problems: Sequence[str], token_ids: TokenIds, context: int, new: int, switches: bool) -> None:
     longest, problem = max((len(ids), problem) for ids, problem in zip(token_ids, problems, strict=True))
+    place = f"the model's context of {context} tokens"
+    if switches:
+        place = f"the {context} tokens after which the rotary frequencies of this model change for all rows of a batch"
     if longest >= context:
         raise UserError(
-            f"a prompt must leave room in the model's context of {context} tokens",
+            f"a prompt must leave room in {place}",
             f"problem {problem} with a prompt of {longest} tokens",
             "shorten the template, or leave that problem out",
         )
     if longest + new > context:
         raise UserError(
-            "prompt and sampling.max_new_tokens, with a continuation stage's on top, must fit in the model's context "
-            f"of {context} tokens",
+            f"prompt and sampling.max_new_tokens, with a continuation stage's on top, must fit in {place}",
             f"problem {problem} with {longest} prompt tokens + {new} new = {longest + new}",
             f"let these be at most {context - longest} together",
         )

@@ -13,8 +13,8 @@ PROBLEM = Problem("p1", "Is {x} = 2?", "2")
 LITERAL = {"template": "Q: {question}\n<think>\n"}
 
 
-def prompts(prompt, problems=(PROBLEM,), context=512, new=16, **tokenizer):
-    return plan_prompts(problems, Prompt(**prompt), small_tokenizer(**tokenizer), context, new)
+def prompts(prompt, problems=(PROBLEM,), context=512, new=16, rows=None, switch=None, **tokenizer):
+    return plan_prompts(problems, Prompt(**prompt), small_tokenizer(**tokenizer), context, new, rows, switch)
 
 
 def texts(prompt, **rest):
@@ -88,3 +88,31 @@ def test_length_limits_name_the_problem_and_the_numbers():
         prompts(LITERAL, context=length + 16, new=17)
     with pytest.raises(UserError, match=f"p1 with a prompt of {length}"):
         prompts(LITERAL, context=length, new=1)
+
+
+def test_a_context_that_ends_where_rotary_frequencies_change_says_so():
+    length = len(prompts(LITERAL)["token_ids"][0])
+    assert prompts(LITERAL, context=length + 16, switch=length + 16).num_rows == 1
+    for new, context in ((17, length + 16), (1, length)):
+        with pytest.raises(UserError, match=f"the {context} tokens after which the rotary frequencies"):
+            prompts(LITERAL, context=context, new=new, switch=context)
+        with pytest.raises(UserError, match=f"the model's context of {context} tokens"):
+            prompts(LITERAL, context=context, new=new, switch=9999)
+
+
+def test_a_token_without_an_embedding_is_refused_where_a_prompt_holds_it():
+    tokenizer = small_tokenizer()
+    highest = max(prompts(LITERAL)["token_ids"][0].as_py())
+    assert len(tokenizer) > highest + 1  # tokens that no prompt holds do no harm
+    assert prompts(LITERAL, rows=highest + 1).num_rows == 1
+    with pytest.raises(UserError, match=f"ids below {highest}; got problem p1 with id {highest} .*keep '.' out of"):
+        prompts(LITERAL, rows=highest)
+
+
+def test_a_token_added_beyond_the_embeddings_is_named_as_it_is_written():
+    tokenizer = small_tokenizer()
+    tokenizer.add_tokens(["<think>"])
+    plan = lambda text: plan_prompts((PROBLEM,), Prompt(template=text), tokenizer, 512, 16, 258)  # noqa: E731
+    assert plan("{question}").num_rows == 1
+    with pytest.raises(UserError, match=r"ids below 258; got problem p1 with id 258 \('<think>'\)"):
+        plan("{question}<think>")
