@@ -11,14 +11,18 @@ from raybt.store.folder import RunFolder, run_root
 from raybt.store.manifest import Manifest, ModelEntry, begin, read_config_yaml, read_manifest, update_plan
 from raybt.store.schemas import PROMPTS
 from raybt.store.schemas.study import MEASUREMENTS, TEXTS
+from raybt.store.shards import KINDS
 
 
 def run_folder(plan: Plan) -> RunFolder:
     return RunFolder(run_root(plan.config.artifacts, plan.config.name))
 
 
-def open_run(plan: Plan, folder: RunFolder) -> None:
+def open_run(plan: Plan, folder: RunFolder, allow_mixed: bool = False) -> None:
     """Put config, plan and prompts into the run's folder; the manifest is written last.
+
+    Args:
+        allow_mixed: whether rows in another precision may come beside those that are there.
 
     Raises:
         UserError: the folder holds a run whose rows this config would change.
@@ -26,7 +30,9 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
     config, facts = plan.config, plan.facts
     tables = {"plan.parquet": plan.rows, "prompts.parquet": plan.prompts, "conditions.parquet": plan.conditions}
     manifest = read_manifest(folder)
-    changes = changes_since(plan, folder, manifest) if manifest else []  # refused before anything is written
+    changes = (
+        changes_since(plan, folder, manifest, allow_mixed) if manifest else []
+    )  # refused before anything is written
     if plan.bank:
         folder.commit(BANK, save(plan.bank))
     if plan.texts.num_rows:
@@ -41,14 +47,17 @@ def open_run(plan: Plan, folder: RunFolder) -> None:
         update_plan(folder, changes, dump_yaml(config), tables)
 
 
-def changes_since(plan: Plan, folder: RunFolder, manifest: Manifest) -> list[str]:
+def changes_since(plan: Plan, folder: RunFolder, manifest: Manifest, allow_mixed: bool = False) -> list[str]:
     """What the config changes about the run in the folder, where that voids no row.
 
     Raises:
-        UserError: it would change the keys of rows that are there.
+        UserError: it would change the keys of rows that are there, or their precision.
     """
     old = validate(yaml.safe_load(read_config_yaml(folder)))
     changes = compare(old, plan.config, manifest.model.fingerprint, plan.facts.fingerprint)
     changes += compare_prompts(folder.read_table("prompts.parquet", PROMPTS), plan.prompts)
     changes.check(plan.config.name)
-    return changes.additive
+    beside_others = bool(changes.mixed) and any(folder.list(kind) for kind in KINDS)
+    if beside_others and not allow_mixed:
+        changes.check_mixed(plan.config.name)
+    return changes.accepted(beside_others)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,11 @@ def connect(address: str) -> JobSubmissionClient:
         ) from error
 
 
-def submit(config: Config, address: str | None = None) -> Submitted:
+def submit(config: Config, address: str | None = None, allow_mixed: bool = False) -> Submitted:
     """Send a run to the cluster. Its paths are made absolute first: the job starts in a folder of its own.
+
+    Args:
+        allow_mixed: as for `raybt run`.
 
     Raises:
         UserError: no cluster, or the run's last job is still going.
@@ -70,12 +73,15 @@ def submit(config: Config, address: str | None = None) -> Submitted:
     job = next_name(client, config.name)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(dump_yaml(absolute(config)))
-        send(client, job, folder)
+        send(client, job, folder, ["--allow-mixed"] if allow_mixed else [])
     return Submitted(where, job)
 
 
-def send(client: JobSubmissionClient, job: str, folder: str) -> None:
+def send(client: JobSubmissionClient, job: str, folder: str, options: Sequence[str] = ()) -> None:
     """Start the job from a folder that holds its config.yaml; this raybt travels with it.
+
+    Args:
+        options: of `raybt run` there.
 
     Raises:
         UserError: the cluster refuses the job.
@@ -83,7 +89,7 @@ def send(client: JobSubmissionClient, job: str, folder: str) -> None:
     try:
         client.submit_job(
             submission_id=job,
-            entrypoint="python -m raybt run config.yaml --address auto",
+            entrypoint=" ".join(["python -m raybt run config.yaml --address auto", *options]),
             runtime_env={
                 "working_dir": folder,
                 "py_modules": [str(PACKAGE)],

@@ -16,7 +16,9 @@ from raybt.errors import UserError
 from raybt.plan.keys import sampling_fields
 from raybt.plan.sites import expand
 
-_ROUNDING = ("model.dtype", "model.device", "model.attention")
+_ROUNDING = ("model.device", "model.attention")
+_PRECISION = "model.dtype"
+_SIDE_BY_SIDE = " (other rounding: rows of both kinds stand side by side)"
 _PROMPT = ("prompt.system", "prompt.template", "prompt.chat")
 _IDENTITY = ("model.name", "model.revision")
 _ANY_SIZE = 300  # `attn.*` means the same in both configs, so any size that holds every range serves to compare
@@ -26,13 +28,20 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Changes:
-    """Differences, one line each: those to log, and those that the run cannot take."""
+    """Differences, one line each.
+
+    Args:
+        additive: to be logged.
+        refused: those that the run cannot take.
+        mixed: those that would put rows of another precision beside the rows that are there, if any are.
+    """
 
     additive: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
     def __add__(self, other: "Changes") -> "Changes":
-        return Changes(self.additive + other.additive, self.refused + other.refused)
+        return Changes(self.additive + other.additive, self.refused + other.refused, self.mixed + other.mixed)
 
     def check(self, name: str) -> None:
         """Raise a `UserError` that names every refused difference, and offer another name than `name`."""
@@ -43,15 +52,29 @@ class Changes:
                 f"undo that, or start another run with --set name={_next_name(name)}",
             )
 
+    def accepted(self, rows: bool) -> list[str]:
+        """What to log, where no check raised; `rows` says whether there are any."""
+        return self.additive + [line + _SIDE_BY_SIDE * rows for line in self.mixed]
+
+    def check_mixed(self, name: str) -> None:
+        """Raise a `UserError` that names every difference in precision."""
+        if self.mixed:
+            raise UserError(
+                f"run {name} has rows in one precision, and rows in another would be compared with them",
+                "; ".join(self.mixed),
+                f"undo that, start another run with --set name={_next_name(name)}, or run with --allow-mixed",
+            )
+
 
 def compare(old: Config, new: Config, old_fingerprint: str, new_fingerprint: str) -> Changes:
-    """Every field that differs, as accepted or refused."""
+    """Every field that differs, as accepted, refused, or accepted only where rows of two precisions may be mixed."""
     changes = Changes()
     same_model = old_fingerprint == new_fingerprint
     for path, was, now in _differences("", _values(old), _values(new)):
         refused = (path in _IDENTITY and not same_model) or _changes_keys(path, was, now, old, new)
-        note = " (other rounding: rows of both kinds stand side by side)" if path in _ROUNDING else ""
-        (changes.refused if refused else changes.additive).append(_line(path, was, now) + note)
+        note = _SIDE_BY_SIDE if path in _ROUNDING else ""
+        accepted = changes.mixed if path == _PRECISION else changes.additive
+        (changes.refused if refused else accepted).append(_line(path, was, now) + note)
     if not same_model:
         changes.refused.append(_line("model fingerprint", old_fingerprint, new_fingerprint))
     return changes

@@ -75,7 +75,8 @@ def test_submit_stop_submit_again_from_another_folder(head, tmp_path, monkeypatc
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     said = []
-    second = submit(config.model_copy(update={"artifacts": "../runs"}), head)
+    second = submit(config.model_copy(update={"artifacts": "../runs"}), head, allow_mixed=True)
+    assert client.get_job_info(second.job).entrypoint.endswith("--address auto --allow-mixed")
     assert second.job == "raybt-sent-2" and next_name(client, "other") == "raybt-other-1"
     assert follow(second, said.append) == COMPLETE, "".join(said)
     assert "400 of 400 rows done" in "".join(said)

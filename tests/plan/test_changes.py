@@ -77,7 +77,8 @@ def test_edits_that_change_keys_are_refused_by_name(path, value):
         ("triggers.strict", ["Wait"]),
         ("replicas.count", 2),
         ("artifacts", "elsewhere"),
-        ("model.dtype", "bfloat16"),
+        ("model.device", "cpu"),
+        ("model.attention", "eager"),
         ("model.name", "./copy"),
     ],
 )
@@ -164,8 +165,18 @@ def test_another_model_is_refused_with_the_field_that_names_it():
     assert changes("name", "run-1", fingerprints=("f", "g")).refused == ["model fingerprint: 'f' -> 'g'"]
 
 
-def test_other_precision_is_logged_as_other_rounding():
-    assert "rounding" in changes("model.dtype", "bfloat16").additive[0]
+def test_another_device_is_logged_as_other_rounding():
+    assert "rounding" in changes("model.device", "cpu").additive[0]
+
+
+def test_another_precision_is_neither_accepted_nor_refused_but_left_to_the_user():
+    found = changes("model.dtype", "bfloat16")
+    assert (found.additive, found.refused, found.mixed) == ([], [], ["model.dtype: 'float32' -> 'bfloat16'"])
+    found.check("run-1")
+    with pytest.raises(UserError, match="rows in one precision.*float32.*bfloat16.*--set name=run-2.*--allow-mixed"):
+        found.check_mixed("run-1")
+    assert found.accepted(rows=False) == found.mixed and "side by side" in found.accepted(rows=True)[0]
+    changes("model.device", "cpu").check_mixed("run-1")
 
 
 def prompts(*rows):
