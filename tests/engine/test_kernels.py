@@ -15,10 +15,24 @@ pytestmark = pytest.mark.skipif(not HAVE_TRITON, reason="triton is not installed
 
 def interpreted(program: str) -> str:
     env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=280, env=env)
+    command = [sys.executable, "-c", SCALARS + program]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout.strip()
 
+
+SCALARS = """
+from triton.runtime import interpreter
+
+stock = interpreter._patch_lang_tensor
+
+def patched(tensor, *scope):
+    stock(tensor, *scope)
+    tensor.__index__ = lambda self: self.handle.data.item()
+
+interpreter._patch_lang_tensor = patched
+"""
+"""Triton's interpreter up to 3.6 takes a loop's bounds from arrays of one element by `int`, which NumPy 2.5 refuses."""
 
 SAMPLE = """
 import torch
