@@ -66,11 +66,9 @@ def execute(config: Config, job: Job, board, work: pa.Table, crew: Crew) -> Exce
         batch_format="pyarrow",
         num_cpus=0,
         compute=ray.data.ActorPoolStrategy(
-            min_size=replicas,
-            max_size=replicas,
-            max_tasks_in_flight_per_actor=in_flight,
-            max_concurrent_calls_per_actor=in_flight,
+            min_size=replicas, max_size=replicas, max_tasks_in_flight_per_actor=in_flight
         ),
+        max_concurrency=in_flight,
         max_restarts=RESTARTS,
         max_task_retries=RESTARTS,
     )
