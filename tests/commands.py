@@ -6,10 +6,15 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import version
 from unittest.mock import patch
+
+from packaging.version import Version
 
 from raybt.cli import main
 
+BROUGHT = {"torch"} if Version(version("transformers")) < Version("5.18") else set()
+"""What transformers' tokenizers load by themselves, whoever imports them."""
 ONE_LINE = re.compile(r"raybt: (?P<rule>.+?); got (?P<value>.+)\. Fix: (?P<fix>.+)\n")
 
 

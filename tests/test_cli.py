@@ -19,11 +19,12 @@ from raybt.fleet.opening import open_run, run_folder
 from raybt.load import load_config
 from raybt.plan.rows import make_plan
 from raybt.toy.problems import take, write_jsonl
-from tests.commands import raybt, raybt_alone
+from tests.commands import BROUGHT, raybt, raybt_alone
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEMO = CONFIGS / "demo.yaml"
 LOADED = "print('loaded', *{name.partition('.')[0] for name in sys.modules} & {'torch', 'ray'})"
+PLANNED = " ".join(["loaded", *BROUGHT])
 COMMANDS = {
     "run": "raybt run configs/demo.yaml",
     "plan": "raybt plan configs/phase2.yaml",
@@ -142,7 +143,7 @@ def test_a_plan_may_be_a_baseline_alone(tmp_path):
 
 def test_planning_loads_neither_torch_nor_ray(tmp_path):
     ended = raybt_alone("plan", DEMO, "--set", f"artifacts={tmp_path}", then=LOADED)
-    assert ended.code == 0 and ended.out.splitlines()[-1] == "loaded", ended
+    assert ended.code == 0 and ended.out.splitlines()[-1] == PLANNED, ended
 
 
 @pytest.mark.parametrize("wanted", [["schema"], ["--help"], ["run", "none.yaml"], ["status", "none"]], ids=" ".join)
@@ -171,7 +172,7 @@ def test_a_million_rows_are_planned_with_neither(tmp_path):
     print(f"planned in {time.monotonic() - start:.1f} s")
     *lines, loaded = ended.out.splitlines()
     there = facts("\n".join(lines))
-    assert (ended.code, loaded) == (0, "loaded"), ended
+    assert (ended.code, loaded) == (0, PLANNED), ended
     assert there["rows planned"] == "1,010,000, of which 1,010,000 unique"
     assert there["conditions"] == "101 in 1 stages" and there["prompts"].startswith("2,500, ")
     assert there["tokens missing"] == "at most 101,000,000"
