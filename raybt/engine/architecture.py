@@ -190,12 +190,23 @@ def _random_copy(config: Any, dtype: torch.dtype, device: str, attention: str, t
             model = model.to(device).eval().requires_grad_(False)
             model(torch.arange(3, 8, device=device)[None], use_cache=False)
             return model
+        except ImportError as error:
+            raise lacking(config.name_or_path or config.model_type, error) from error
         except Exception as error:  # whatever a config or a model's own code raises
             why = why or f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error) else ''}"
     raise UserError(
         "raybt proves an architecture on a small copy of it before it runs one",
         f"no copy of {getattr(config, 'model_type', type(config).__name__)} could be made ({why})",
         "use a supported architecture, or report this one",
+    )
+
+
+def lacking(model: str, error: ImportError) -> UserError:
+    """The refusal of a model whose code needs a package that is not installed."""
+    return UserError(
+        "what a model needs must be installed wherever replicas run",
+        f"{model} ({' '.join(str(error).split())[:200]})",
+        "install it there, or use a model without it",
     )
 
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from raybt.engine.anatomy import Anatomy, dissect
-from raybt.engine.architecture import Proof, prove_architecture
+from raybt.engine.architecture import Proof, lacking, prove_architecture
 from raybt.engine.cache import pairs_of
 from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
@@ -133,11 +133,7 @@ def _loading(path: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise UserError(
-            "what a model needs must be installed wherever replicas run",
-            f"{path} ({_first_line(error)})",
-            "install it there, or use a model without it",
-        ) from error
+        raise lacking(path, error) from error
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(
             "the model must load with transformers", f"{path} ({_first_line(error)})", "check model.name and revision"

@@ -16,6 +16,7 @@ LONGEST_MESSAGE = 400  # on a terminal; the manifest has it whole, up to the len
 _FRAME = re.compile(r'File "([^"]+)", line ([0-9]+)')
 _RAISED = re.compile(r"^(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Exit)): (.+)$", re.MULTILINE)
 _PYTHONS_OWN = re.compile(r"<|.*/python3[.0-9]*/(?!site-packages|dist-packages)")
+_BECAUSE = "The above exception was the direct cause of the following exception:"
 _PACKAGE = re.compile(r".*/(?:(?:site|dist)-packages|huggingface/modules)/|.*/(?=raybt/)")
 
 
@@ -64,12 +65,18 @@ def cause_of(error: BaseException, what: str, rows: Iterable[str] = ()) -> Cause
     root, text = _innermost(error)
     if isinstance(root, RayActorError):
         kind, message = type(root).__name__, _lost(str(root))
-    elif isinstance(root, RayError) and (raised := _RAISED.findall(str(root))):
+    elif raised := _RAISED.findall(str(root) if isinstance(root, RayError) else _first_of(error, root, text)):
         kind, message = raised[-1]  # Ray kept the text of what was raised, and not the exception
     else:
         kind, message = type(root).__name__, str(root)
     message = " ".join(message.split())[:LONGEST_TRACE]
     return Cause(what, kind, message, _where(text), tuple(rows), text[-LONGEST_TRACE:])
+
+
+def _first_of(error: BaseException, root: BaseException, text: str) -> str:
+    """Of an error that came from another process: the text of what brought it about, which is lost on the way."""
+    came = isinstance(error, RayTaskError) and not isinstance(root, UserError)
+    return text.partition(_BECAUSE)[0] if came and _BECAUSE in text else ""
 
 
 def _innermost(error: BaseException) -> tuple[BaseException, str]:

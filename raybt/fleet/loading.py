@@ -34,6 +34,7 @@ def load_anatomy(job: Job, told: Callable[[str], None] = lambda phase: None):
     Raises:
         UserError: it is another model than the driver's, or cannot be loaded.
     """
+    told("importing torch and transformers")
     import torch
 
     from raybt.engine.load import load_model

@@ -54,6 +54,8 @@ def _name(job: Job) -> str:
     sources = sorted(Path(engine.__path__[0]).rglob("*.*"))
     parts = [config.to_json_string(use_diff=False), model.dtype, model.attention, card, torch.__version__]
     parts += [transformers.__version__, *(path.read_text() for path in sources if path.suffix in (".py", ".c", ".h"))]
+    if model.trust_remote_code:  # the model's code is its own
+        parts += [job.fingerprint, *(path.read_text() for path in sorted(Path(job.path).glob("*.py")))]
     for part in parts:
         hasher.update(f"{len(part)}:{part}".encode())
     return hasher.hexdigest()

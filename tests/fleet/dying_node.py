@@ -1,4 +1,7 @@
-"""A cluster of two nodes of which one dies once both replicas are ready: `python -m tests.fleet.dying_node CONFIG`."""
+"""A run whose only node with a CPU dies once the replica is ready: `python -m tests.fleet.dying_node CONFIG`.
+
+The driver's own node has none to give.
+"""
 
 import sys
 import threading
@@ -12,11 +15,11 @@ from raybt.fleet import watching, wave
 from raybt.fleet.board import set_up
 
 SOON = {"health_check_period_ms": 500, "health_check_failure_threshold": 2, "health_check_initial_delay_ms": 0}
-HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": SOON}
+HEAD = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON}
 
 
 def kill_when_ready(cluster: Cluster, node, board) -> None:
-    while len(ray.get(board.snapshot.remote()).replicas) < 2:
+    while len(ray.get(board.snapshot.remote()).replicas) < 1:
         time.sleep(0.1)
     cluster.remove_node(node, allow_graceful=False)
 
