@@ -17,9 +17,8 @@ EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k")
 WINDOWS = ("sliding_window", "attention_chunk_size")
 VOCABULARIES = ("vocab_size", "vocab_size_per_layer_input")
-BESIDE = (
-    32  # positions that Llama 4's temperature, in `floor_scale`, may lie beyond the longest row; see `features.reach`
-)
+BESIDE = 32
+"""How far past the longest row Llama 4's temperature (`floor_scale`) sets in, in a copy; see `features.reach`."""
 
 
 def small_copy(config: Any, narrow: bool = True) -> Any:

@@ -121,7 +121,8 @@ class Board:
     # what goes wrong
 
     def note(self, text: str) -> None:
-        self.state.notes.append(text)
+        if text not in self.state.notes:
+            self.state.notes.append(text)
 
     def refuse(self, error: UserError) -> None:
         self.state.refusal = self.state.refusal or error

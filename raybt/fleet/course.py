@@ -97,7 +97,7 @@ class Course:
         self.waves += 1
         name = name_wave(self.waves, plan, keys)
         state = generate(plan, self.run.folder, work, self.address, self.console, self.crew, name)
-        self.notes += told(state)
+        self.notes += [note for note in told(state) if note not in self.notes]
         self.cause = state.failure
         self.tried |= set(keys)
         return audit(self.run.folder)  # a replica given up for dead may have committed what its successor did too

@@ -126,6 +126,8 @@ class Replica:
             if self.desk:
                 self.desk.close()
             self.desk = Desk(self._decoder(job), self._wrote, self._die, self._note)
+            for note in self.anatomy.notes:  # true of every replica, and kept once
+                self.board.note.remote(note)
             ray.get(self.board.join.remote(self.name, self.numerics, self.seconds, self.hired))
             self.seconds = {}
 
