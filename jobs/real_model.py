@@ -22,8 +22,8 @@ from smollm2 import fetch
 from words import pick, shares
 
 WORDS = (
-    *("Wait", "Actually", "Hmm", "But", "However", "So", "Therefore", "Thus", "Then", "Next", "Now", "First", "Second"),
-    *("Finally", "Since", "Let", "Step", "Also", "If", "We", "The", "To"),
+    *("Wait", "Actually", "Hmm", "But", "However", "So", "Therefore", "Thus", "Hence", "Then", "Next", "Now", "First"),
+    *("Second", "Finally", "Since", "Because", "Let", "Step", "Also", "Given", "Here", "Note", "Alternatively"),
 )
 PRECISIONS = ("float32", "bfloat16")
 SHORT = {"float32": "fp32", "bfloat16": "bf16"}
@@ -37,7 +37,13 @@ def settings(folder: Path, problems: Path, cpus: int) -> dict[str, Any]:
         "seed": 42,
         "artifacts": str(folder / "artifacts"),
         "model": {"name": str(folder / "model"), "dtype": "float32", "device": "cpu"},
-        "problems": {"name": str(problems), "limit": 16, "shuffle_seed": 123, "fields": fields(problems)},
+        "problems": {
+            "name": str(problems),
+            "limit": 16,
+            "shuffle_seed": 123,
+            "select": 0.7,
+            "fields": fields(problems),
+        },
         "prompt": {"system": "You are a helpful assistant.", "template": TEMPLATE, "chat": True},
         "sampling": {"samples": 2, "max_new_tokens": 96, "temperature": 0.7, "top_p": 0.95},
         "triggers": {"strict": list(WORDS), "relaxed": [], "alternatives": []},
@@ -62,9 +68,8 @@ def study(base: dict[str, Any], chosen: list[str]) -> dict[str, Any]:
                 "late_mlps": ["mlp.24-29"],
             },
             "grids": {
-                "targeted": {"subsets": ["found", "ranked", "late_mlps"], "controls": 2, "directions": 2,
-                             "problems": "confirm"},
-                "sweep": {"subsets": ["late_mlps"], "scales": [0, 0.5, 0.9], "problems": "confirm"},
+                "targeted": {"subsets": ["found", "ranked"], "controls": 1, "directions": 1, "problems": "confirm"},
+                "sweep": {"subsets": ["late_mlps"], "scales": [0, 0.5], "problems": "confirm"},
             },
         },
         "stages": {

@@ -7,7 +7,7 @@ import typer
 from dotenv import load_dotenv
 from rich.console import Console
 
-from raybt.errors import COMPLETE, FAILURE, STOPPED, UserError
+from raybt.errors import COMPLETE, FAILURE, STOPPED, Failure, UserError
 
 app = typer.Typer(
     name="raybt",
@@ -29,6 +29,9 @@ Overrides = Annotated[
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="STAGE", help="Run this stage and what it needs; repeatable.")
 ]
+AllowMixed = Annotated[
+    bool, typer.Option("--allow-mixed", help="Go on in another model.dtype beside rows that are there in the old one.")
+]
 First = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and all after it.")]
 
 
@@ -41,6 +44,7 @@ def run(
     ] = None,
     only: Only = None,
     first: First = None,
+    allow_mixed: AllowMixed = False,
 ) -> None:
     """Run a config's stages, wave by wave, measure everything, write the report. The same command resumes it.
 
@@ -55,11 +59,13 @@ def run(
     from raybt.fleet.driver import run as run_config  # loads Ray, which takes seconds that a bad config need not wait
 
     try:
-        outcome = run_config(loaded, address, err, only or (), first)
+        outcome = run_config(loaded, address, err, only or (), first, allow_mixed)
     except KeyboardInterrupt:
         err.print("raybt: stopped; what is committed stays, and the same command goes on from there")
         raise typer.Exit(STOPPED) from None
     show.outcome(out, outcome)
+    if outcome.cause:
+        _complain(outcome.cause)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -132,6 +138,7 @@ def submit(
         str | None, typer.Option(help="The cluster's job server; else RAY_ADDRESS, else http://127.0.0.1:8265.")
     ] = None,
     follow: Annotated[bool, typer.Option(help="Show the job's output and wait for its end.")] = False,
+    allow_mixed: AllowMixed = False,
 ) -> None:
     """Send a run to a Ray cluster. Submitting it again resumes it.
 
@@ -144,7 +151,7 @@ def submit(
     use_token()  # before Ray is imported
     from raybt.fleet import submit as jobs
 
-    submitted = jobs.submit(loaded, address)
+    submitted = jobs.submit(loaded, address, allow_mixed)
     out.print(f"{submitted.job} submitted to {submitted.address}")
     if follow:
         raise typer.Exit(jobs.follow(submitted, lambda lines: print(lines, end="", flush=True)))
@@ -186,17 +193,16 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    """Run the command line; a user's mistake is one line on standard error and exit code 2, what broke one and 1."""
     load_dotenv(".env")  # HF_TOKEN, for gated models
     try:
         app()
-    except UserError as error:
-        err.print(f"[bold red]raybt:[/bold red] {_plain(error)}")
+    except (UserError, Failure) as error:
+        _complain(str(getattr(error, "cause", error)))  # a Ray task's comes wrapped in the trace of another process
         sys.exit(error.exit_code)
 
 
-def _plain(error: Exception) -> str:
+def _complain(text: str) -> None:
     from rich.markup import escape
 
-    error = getattr(error, "cause", error)  # from a Ray task it comes wrapped in the trace of the other process
-    return escape(" ".join(str(error).split()))
+    err.print(f"[bold red]raybt:[/bold red] {escape(' '.join(text.split()))}")

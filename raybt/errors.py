@@ -7,6 +7,12 @@ FAILED_ROWS = 3
 STOPPED = 130  # Ctrl-C
 
 
+class Failure(Exception):
+    """Something broke that no input of the user's explains: one line that names the innermost cause, exit code 1."""
+
+    exit_code = FAILURE
+
+
 class UserError(Exception):
     """A mistake in what raybt was given: one line, no traceback, exit code 2.
 

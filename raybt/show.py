@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def outcome(console: Console, outcome: "Outcome") -> None:
-    """How the run ended and where its report is."""
+    """How the run ended and where its report is; what stopped it is the caller's to say last."""
     console.print(
         f"{outcome.done:,} of {outcome.planned:,} rows done, {outcome.failed:,} failed, {outcome.missing:,} missing"
     )
@@ -29,7 +29,10 @@ def outcome(console: Console, outcome: "Outcome") -> None:
         console.print(f"missing: {name}", markup=False)
     for waits in outcome.waiting:
         console.print(f"not run: {waits}", markup=False)
-    console.print(f"report: {outcome.root}/report.html")
+    if outcome.reported:
+        console.print(f"report: {outcome.root}/report.html")
+    else:
+        console.print("no row is done, so there is nothing to report")
 
 
 def plan(console: Console, plan: "Plan", folder: RunFolder) -> None:

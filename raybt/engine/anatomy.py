@@ -1,6 +1,7 @@
 """Where a Hugging Face decoder keeps what its blocks add to the residual stream."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -49,17 +50,30 @@ class Anatomy:
         points: attention, then MLP, then residual stream, then heads; each in layer order.
         texts: how probes read a text: `shared`, its keys and values once for all rows; or `copied`, as in decoding, for
             models whose attention is not the plain one.
+        faults: `decode`, `scan` or `lens` -> why raybt does not do it with this architecture.
+        notes: what a run should say of how the model was loaded.
     """
 
     model: Any  # a PreTrainedModel, whose attributes type checkers take for tensors
     n_layers: int
     points: tuple[Point, ...]
-    texts: Literal["shared", "copied"] = "shared"
+    texts: str = "shared"
+    faults: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Every site's name."""
         return tuple(site for point in self.points for site in point.sites)
+
+    def demand(self, measure: str) -> None:
+        """Go on only if the proof of the architecture held for `decode`, `scan` or `lens`.
+
+        Raises:
+            UserError: it did not.
+        """
+        if measure in self.faults:
+            raise UserError(*unsupported(measure, self.model.config.model_type, self.faults[measure]))
 
     def point(self, name: str) -> Point:
         """The point of this name, `attn.3` or `head.3`."""
@@ -91,6 +105,12 @@ class Anatomy:
         return ()
 
 
+def unsupported(measure: str, kind: str, why: str) -> tuple[str, str, str]:
+    """(rule, value, fix) of a measure that raybt does not do with an architecture."""
+    fix = "use a supported architecture" if measure == "decode" else f"take the {measure} stages out of the config"
+    return f"{measure}: not supported for {kind}", why, f"{fix}, or report this one"
+
+
 def dissect(model: Any) -> Anatomy:
     """Find blocks and components by structure.
 
@@ -109,7 +129,7 @@ def dissect(model: Any) -> Anatomy:
 def find_blocks(model: Any) -> nn.ModuleList:
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and _is_block(module[0]):
+        if isinstance(module, nn.ModuleList) and len(module) == depth and all(map(_is_block, module)):
             return module
     raise UserError(
         f"the model must hold a list of {depth} blocks, each with an attention module named one of "

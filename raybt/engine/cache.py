@@ -80,15 +80,18 @@ def _flat(part: Tensor) -> Tensor:
 class SlotCache(Cache):
     """The keys and values of every slot.
 
+    Args:
+        pairs: keys and values of any text, for their shapes; None reads a token.
+
     Attributes:
         stores: for each layer [2, slots, length, kv heads, dim], on the layer's own device.
         places: [slots] where each slot writes its next token, counted over all slots' lengths.
         window: attended length of this step, a multiple of 16 that covers every live slot.
     """
 
-    def __init__(self, anatomy: Anatomy, slots: int, length: int):
-        pairs = pairs_of(anatomy, (0,))
-        layers = [_stacked(*pair) for pair in pairs]
+    def __init__(self, anatomy: Anatomy, slots: int, length: int, pairs: list[tuple[Tensor, Tensor]] | None = None):
+        pairs = pairs or pairs_of(anatomy, (0,))
+        layers = [stacked(*pair) for pair in pairs]
         shapes = [(2, slots, rounded(length), *layer.shape[2:]) for layer in layers]
         device, like = anatomy.device, layers[0]
         if len({(layer.device, layer.shape) for layer in layers}) == 1:
@@ -198,7 +201,7 @@ def prefilled(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) ->
     Args:
         whole: run the pass to its end, so that the last layer's hooks act too.
     """
-    return [_stacked(*pair) for pair in pairs_of(anatomy, tokens, whole)]
+    return [stacked(*pair) for pair in pairs_of(anatomy, tokens, whole)]
 
 
 @torch.inference_mode()
@@ -212,7 +215,7 @@ def pairs_of(anatomy: Anatomy, tokens: tuple[int, ...], whole: bool = False) -> 
     return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
 
-def _stacked(keys: Tensor, values: Tensor) -> Tensor:
+def stacked(keys: Tensor, values: Tensor) -> Tensor:
     """[2, tokens, kv heads, dim], the narrower of the two filled up with zeros."""
     wide = max(keys.shape[-1], values.shape[-1])
     parts = [part if part.shape[-1] == wide else pad(part, (0, wide - part.shape[-1])) for part in (keys, values)]

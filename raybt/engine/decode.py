@@ -11,6 +11,7 @@ from raybt.engine.anatomy import Anatomy, split
 from raybt.engine.attention import decoding
 from raybt.engine.bank import Bank
 from raybt.engine.cache import GRAIN, Prefixes, SlotCache, rounded
+from raybt.engine.features import reach
 from raybt.engine.graph import Graphs
 from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import HAVE_TRITON
@@ -55,6 +56,7 @@ class Decoder:
         assert slots >= GRAIN, f"batches under {GRAIN} make a row's logits depend on its neighbours"
         self.anatomy, self.sampling, self.length = anatomy, sampling, length
         self.bank, self.triggers = bank, tuple(triggers)
+        self.reach = reach(anatomy.model.config)
         self.queue: deque[Request] = deque()
         self.notes: list[str] = []
         self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
@@ -177,6 +179,10 @@ class Decoder:
             return "a row needs at least one prompt token and one new token"
         if needed > self.cache.capacity:
             return f"prompt and new tokens need {needed} positions; the slots hold {self.cache.capacity}"
+        if self.reach is not None and needed > self.reach:
+            return (
+                f"prompt and new tokens need {needed} positions; beyond {self.reach} this model's rows disturb others"
+            )
         if len(set(sites)) < len(sites):
             return "a site may carry one operation in a row"
         if unknown:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import ray
+from ray._private import worker
 from ray.exceptions import RayError
 
 from raybt.config import Replicas
@@ -96,14 +97,15 @@ def _attach(address: str) -> None:
 
 
 def quiet() -> None:
-    """Keep Ray Data's own progress and logs off the user's terminal."""
+    """Keep the progress and logs of Ray and Ray Data off the user's terminal: what breaks is said once, by raybt."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     # finite restarts of an actor pool have no named parameter before Ray 2.64
     warnings.filterwarnings("ignore", message=".*ray_remote_args.*")
-    for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    worker._worker_logs_enabled = False  # the raylet's events have no switch of their own
 
 
 def gpus_each(replicas: Replicas) -> float:

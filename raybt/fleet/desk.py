@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-REPORT_EVERY = 0.5
+REPORT_EVERY = 0.5  # seconds
 
 
 class Desk:
@@ -14,7 +15,7 @@ class Desk:
 
     Args:
         decoder: an engine decoder; only the desk's thread touches it.
-        report: called now and then with (rows, tokens, failed) since the last call.
+        report: called now and then with the tokens written since the last call, also of rows that have not ended.
         died: called with the exception if the decoder breaks; does not return to the blocks.
         note: called with what the run's manifest should say, such as that memory ran out.
     """
@@ -22,14 +23,14 @@ class Desk:
     def __init__(
         self,
         decoder: Any,
-        report: Callable[[int, int, int], None],
+        report: Callable[[int], None],
         died: Callable[[BaseException], None],
         note: Callable[[str], None] = lambda text: None,
     ):
         self.decoder, self.report, self.died, self.note = decoder, report, died, note
         self.inbox: SimpleQueue = SimpleQueue()
         self.outboxes: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Queue]] = {}
-        self.counts = [0, 0, 0]
+        self.reported, self.reported_at = 0, 0.0
         self.thread = threading.Thread(target=self._work, name="decode", daemon=True)
         self.thread.start()
 
@@ -59,7 +60,7 @@ class Desk:
                     self._give(done)
                 while self.decoder.notes:
                     self.note(self.decoder.notes.pop(0))
-                if not self.decoder.busy or self.decoder.steps % 32 == 0:
+                if not self.decoder.busy or time.monotonic() - self.reported_at > REPORT_EVERY:
                     self._report()
         except BaseException as error:  # the engine's death ends the replica, whatever it was
             self.died(error)
@@ -96,11 +97,9 @@ class Desk:
     def _give(self, done) -> None:
         loop, outbox = self.outboxes.pop(done.key)
         loop.call_soon_threadsafe(outbox.put_nowait, done)
-        self.counts[0] += 1
-        self.counts[1] += len(done.token_ids)
-        self.counts[2] += done.error is not None
 
     def _report(self) -> None:
-        if any(self.counts):
-            self.report(*self.counts)
-            self.counts = [0, 0, 0]
+        written, self.reported_at = self.decoder.row_steps, time.monotonic()
+        if written > self.reported:
+            self.report(written - self.reported)
+            self.reported = written

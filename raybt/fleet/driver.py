@@ -1,18 +1,21 @@
 """The driver: wave after wave until the run is complete, then tables and report."""
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
-import pyarrow as pa
 from rich.console import Console
 
 from raybt.config import Config
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE
 from raybt.fleet.aggregate import aggregate, is_aggregated
+from raybt.fleet.cause import Cause
 from raybt.fleet.cluster import enter
-from raybt.fleet.course import Course
+from raybt.fleet.course import Course, broken_named
 from raybt.fleet.crew import Crew
+from raybt.fleet.naming import name_rows
 from raybt.fleet.selection import Chosen, choose, rows_of_stages
 from raybt.fleet.standing import given, stand
 from raybt.plan.rows import Plan
@@ -24,7 +27,12 @@ from raybt.store.shards import Done
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run stands: unique rows planned, done, failed and missing; why, and which (the first few)."""
+    """How a run stands: unique rows planned, done, failed and missing; why, and which (the first few).
+
+    Args:
+        reported: whether there is a report of it: a run without a row has none.
+        cause: what stopped it, in one line.
+    """
 
     root: str
     planned: int
@@ -34,10 +42,12 @@ class Outcome:
     notes: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
+    reported: bool = True
+    cause: str | None = None
 
     @property
     def exit_code(self) -> int:
-        if self.missing:
+        if self.missing or (self.planned and not self.done):
             return FAILURE
         return FAILED_ROWS if self.failed else COMPLETE
 
@@ -48,6 +58,7 @@ def run(
     console: Console | None = None,
     only: Sequence[str] = (),
     first: str | None = None,
+    allow_mixed: bool = False,
 ) -> Outcome:
     """Bring a run to its end: what is not committed yet is run, wave by wave, then everything is measured.
 
@@ -55,30 +66,43 @@ def run(
         config: the run; the same config again resumes it.
         address: a Ray cluster's address; None runs on a private Ray on this machine.
         only, first: run only these stages, or this one and all after it, and what they need.
+        allow_mixed: go on in another precision than that of the rows which are there.
 
     Raises:
         UserError: the input can't be run as it stands.
+        Failure: Ray, or a task on it, broke.
     """
     chosen, run_of = choose(config, only, first), given(config)
     folder = run_of.folder
     stand(run_of)  # a mistake is said before the folder is made
-    with locked(folder), ExitStack() as stack:
+    with locked(folder), broken_named(folder), ExitStack() as stack:
         crew = Crew(config.replicas)
-        course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), crew, chosen)
+        connect = partial(enter, stack, address, config.replicas)
+        course = Course(run_of, address, console, connect, crew, chosen, allow_mixed)
         stack.callback(crew.dismiss)
         standing, found = course.to_its_end()
         plan = standing.plan
-        if not is_aggregated(plan, folder, found):
+        reported = bool(found.keys & set(plan.work["key"].to_pylist()))
+        if reported and not is_aggregated(plan, folder, found):
             course.connect()
             crew.dismiss()
+            course.say(f"judging and summarising {len(found.keys):,} rows")
             aggregate(plan, standing.decided, folder, found)
         stack.close()
-        publish(folder)
-    return outcome(plan, folder, found, tuple(course.notes), chosen)
+        if reported:
+            course.say("drawing the report")
+            publish(folder)
+    return outcome(plan, folder, found, tuple(course.notes), chosen, reported, course.cause)
 
 
 def outcome(
-    plan: Plan, folder: RunFolder, found: Done, notes: tuple[str, ...], chosen: Chosen | None = None
+    plan: Plan,
+    folder: RunFolder,
+    found: Done,
+    notes: tuple[str, ...],
+    chosen: Chosen | None = None,
+    reported: bool = True,
+    cause: Cause | None = None,
 ) -> Outcome:
     planned = set(rows_of_stages(plan, plan.work, chosen or Chosen())["key"].to_pylist())
     there, failed = planned & found.keys, planned & set(found.failed)
@@ -87,19 +111,13 @@ def outcome(
         f"{stage} waits for {what}" for stage, what in plan.layout.waiting.items() if stage in (chosen or Chosen())
     ]
     named = name_rows(plan, missing)
-    return Outcome(folder.root, len(planned), len(there), len(failed), len(missing), notes, named, tuple(waiting))
+    counts = len(planned), len(there), len(failed), len(missing)
+    why = cause.line if cause and missing else None
+    if failed and not there and not missing:
+        why = why_all_failed([found.failed[key] for key in failed])
+    return Outcome(folder.root, *counts, notes, named, tuple(waiting), reported, why)
 
 
-def name_rows(plan: Plan, keys: set[str], most: int = 5) -> tuple[str, ...]:
-    """Rows as their users know them: stage, condition, variant, problem, sample."""
-    if not keys:
-        return ()
-    names = ["stage", "condition", "variant", "problem", "sample"]
-    tables = [table.select([*names, "key"]) for table in (plan.rows, plan.measurements)]
-    rows = pa.concat_tables(tables)
-    rows = rows.filter(pa.array([key in keys for key in rows["key"].to_pylist()], pa.bool_()))
-    shown = [
-        " / ".join(str(value) for value in list(row.values())[:-1] if value is not None)
-        for row in rows.slice(0, most).to_pylist()
-    ]
-    return (*shown, f"and {rows.num_rows - most:,} more") if rows.num_rows > most else tuple(shown)
+def why_all_failed(errors: Sequence[str]) -> str:
+    (error, rows), *_ = Counter(errors).most_common(1)
+    return f"every row failed; {rows:,} of {len(errors):,}: {error}"

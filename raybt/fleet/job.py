@@ -37,6 +37,7 @@ class Job:
         token: file name and content that the replica must be able to read (shared storage).
         triggers: token-id n-grams for rows whose positions are `after_trigger`.
         sites_of: a vector's content hash -> one of the sites it is used at.
+        measures: what the model must be fit for: `decode`, and the probes of any stage to come.
     """
 
     root: str
@@ -51,6 +52,7 @@ class Job:
     token: tuple[str, str]
     triggers: tuple[tuple[int, ...], ...] = ()
     sites_of: dict[str, str] = field(default_factory=dict)
+    measures: tuple[str, ...] = ("decode",)
 
 
 def cut(work: pa.Table, replicas: int, slots: int | None, prefix: str) -> list[pa.Table]:

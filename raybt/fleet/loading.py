@@ -1,9 +1,12 @@
 """The model of a job, in the process that will use it: verified, loaded, proved, and wide enough for its vectors."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from raybt.errors import UserError
 from raybt.fleet.job import Job
+from raybt.fleet.proofs import demand_architecture
+from raybt.fleet.sizes import weights_here
 from raybt.plan.fingerprint import LOCAL, fingerprint
 
 
@@ -22,18 +25,26 @@ def verify(job: Job) -> None:
         )
 
 
-def load_anatomy(job: Job):
+def load_anatomy(job: Job, told: Callable[[str], None] = lambda phase: None):
     """The job's model on this process's device, verified and proved.
+
+    Args:
+        told: called with what is being done now: `loading 3.3 GiB`, `proving 420 sites`.
 
     Raises:
         UserError: it is another model than the driver's, or cannot be loaded.
     """
+    told("importing torch and transformers")
     import torch
 
     from raybt.engine.load import load_model
 
-    verify(job)
     torch.set_num_threads(job.threads)
+    told("checking the model's files")
+    verify(job)
+    told("proving the architecture")
+    proof = demand_architecture(job)
+    told(f"loading {weights_here(job.path, job.revision)}")
     return load_model(
         job.path,
         revision=job.revision,
@@ -42,6 +53,8 @@ def load_anatomy(job: Job):
         attention=job.model.attention,
         trust_remote_code=job.model.trust_remote_code,
         device_map=job.model.device_map,
+        proof=proof,
+        told=told,
     )
 
 

@@ -4,9 +4,9 @@ import asyncio
 import os
 import secrets
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,14 +14,14 @@ import ray
 
 from raybt.errors import UserError
 from raybt.fleet.board import wait_confirmed
+from raybt.fleet.cause import cause_of
 from raybt.fleet.desk import Desk
-from raybt.fleet.job import BANK, DONE, PROBES, TEXTS_FILE, TOKENS, Job, parse_positions, unpack
-from raybt.fleet.loading import check_widths, load_anatomy
+from raybt.fleet.job import DONE, PROBES, TOKENS, Job, unpack
+from raybt.fleet.loading import load_anatomy
 from raybt.fleet.probing import Probe
-from raybt.plan.sites import parse_canonical
+from raybt.fleet.reading import Reading, read_bank
+from raybt.fleet.written import completions_table, failures_table
 from raybt.store.folder import RunFolder
-from raybt.store.schemas import COMPLETIONS, FAILURES, PROMPTS
-from raybt.store.schemas.study import TEXTS
 from raybt.store.shards import COMPLETED, KINDS, commit_failures, commit_rows, committed_in_block
 
 COMMIT_EVERY = 5.0
@@ -33,27 +33,46 @@ class Replica:
 
     The model is loaded once, whatever the number of waves. Each wave has a job and a board of its own; the first block
     of a wave opens its job. A replica that Ray started again after a death does the same.
+
+    Args:
+        number: of its place in the crew; a process that Ray starts in another's stead has the same.
+        hired: when the driver asked for it, by the clock of the driver's machine.
     """
 
-    def __init__(self):
+    def __init__(self, number: int = 1, hired: float = 0.0):
+        self.number, self.hired = number, hired
         self.name = f"{ray.util.get_node_ip_address()}-{os.getpid()}"
+        self.node = ray.get_runtime_context().get_node_id()
         self.anatomy: Any = None
         self.job: Job | None = None
+        self.board: Any = None
         self.desk: Desk | None = None
         self.opening = asyncio.Lock()
+        self.running: dict[str, asyncio.Future] = {}
+        self.seconds: dict[str, float] = {}
+        self.doing = "starting"
 
     async def run(self, job: Job, board, batch: pa.Table) -> pa.Table:
-        """Run one block, a row of schema BLOCK; gives schema DONE."""
+        """Run one block, a row of schema BLOCK; gives schema DONE.
+
+        A block that is asked for again while it runs, because who asked first is lost, is not run twice.
+        """
+        block = batch["block"][0].as_py()
+        if block not in self.running:
+            self.running[block] = asyncio.ensure_future(self._run(job, board, block, batch["rows"][0].as_py()))
+            self.running[block].add_done_callback(lambda _: self.running.pop(block))
+        return await asyncio.shield(self.running[block])
+
+    async def _run(self, job: Job, board, block: str, packed: bytes) -> pa.Table:
         async with self.opening:
             if self.job is None or self.job.token != job.token:
                 self._begin(job, board)
-        block, rows = batch["block"][0].as_py(), unpack(batch["rows"][0].as_py())
         count = failed = 0
-        with self._refusing():
+        with self._telling("running its rows"):
             if not self.refused:
                 committed, part = committed_in_block(self.folder, block)
-                missing = [row for row in rows.to_pylist() if row["key"] not in committed]
-                requests = [self._request(row) for row in missing if row["kind"] not in PROBES]
+                missing = [row for row in unpack(packed).to_pylist() if row["key"] not in committed]
+                requests = [self.reading.request(row) for row in missing if row["kind"] not in PROBES]
                 probes = [row for row in missing if row["kind"] in PROBES]
                 failed = await self._decode(block, part, requests)
                 failed += await self._measure(block, committed_in_block(self.folder, block)[1], probes)
@@ -72,8 +91,8 @@ class Replica:
         return await self.desk.call(lambda: make_sets(anatomy, *what)) if self.desk else make_sets(anatomy, *what)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        """A user's mistake is told to the driver, and all later blocks are given back undone.
+    def _telling(self, doing: str | None = None, rows: Sequence[str] = ()) -> Iterator[None]:
+        """What goes wrong is told to the driver, and all later blocks are given back undone: no retry would mend it.
 
         Raised here, Ray would print it as a crash, once for every process that it passes through.
         """
@@ -82,23 +101,48 @@ class Replica:
         except UserError as error:
             self.refused = True
             ray.get(self.board.refuse.remote(error))
+        except Exception as error:
+            self.refused = True
+            cause = cause_of(error, f"replica {self.name} broke while {doing or self.doing}", rows)
+            ray.get(self.board.fail.remote(cause))
+
+    def _now(self, phase: str, what: str = "") -> None:
+        """Tell the driver what this replica does, and keep it, in case that it breaks meanwhile."""
+        self.doing = f"{phase.split()[0]} {what}" if what else phase
+        if self.board:
+            self.board.phase.remote(self.number, phase)
 
     def _begin(self, job: Job, board) -> None:
         """Make ready for a wave."""
-        self.job, self.board, self.refused = job, board, False
-        with self._refusing():
+        self.job, self.board = job, board
+        self.refused = not ray.get(board.enter.remote(self.number, self.name, self.node))
+        if self.refused:
+            return
+        with self._telling():
+            self._now("opening the run folder")
             self.folder = RunFolder(job.root)
             self._prove_shared_storage()
-            self.prompts, self.texts = self._read_prompts(), self._read_texts()
+            self.reading = Reading(self.folder)
             if self.desk:
                 self.desk.close()
-            decoder = self._decoder(job)
-            self.desk = Desk(decoder, lambda *counts: self.board.add.remote(*counts), self._die, self._note)
-            ray.get(self.board.join.remote(self.name, self.numerics))
+            self.desk = Desk(self._decoder(job), self._wrote, self._die, self._note)
+            for note in self.anatomy.notes:  # true of every replica, and kept once
+                self.board.note.remote(note)
+            ray.get(self.board.join.remote(self.name, self.numerics, self.seconds, self.hired))
+            self.seconds = {}
 
     def _model(self, job: Job):
         """The model, loaded once: every wave of a run has the same."""
-        self.anatomy = self.anatomy or load_anatomy(job)
+        if self.anatomy is None:
+            since: dict[str, float] = {}
+
+            def told(phase: str) -> None:
+                since[phase.split()[0]] = time.monotonic()  # the last proof is that of the sites
+                self._now(phase, job.path)
+
+            self.anatomy = load_anatomy(job, told)
+            loaded, proved = since["proving"] - since["loading"], time.monotonic() - since["proving"]
+            self.seconds = {"load_seconds": round(loaded, 2), "prove_seconds": round(proved, 2)}
         return self.anatomy
 
     def _prove_shared_storage(self) -> None:
@@ -118,17 +162,6 @@ class Replica:
                 "set artifacts to a shared file system or an s3:// or gs:// URI",
             )
 
-    def _read_prompts(self) -> list[tuple[int, ...]]:
-        table = self.folder.read_table("prompts.parquet", PROMPTS, ["token_ids"])
-        return [tuple(ids) for ids in table["token_ids"].to_pylist()]
-
-    def _read_texts(self) -> list[tuple[int, tuple[int, ...]]]:
-        """(tokens of its prompt, all its tokens) of each text that measurements read."""
-        if not self.folder.exists(TEXTS_FILE):
-            return []
-        table = self.folder.read_table(TEXTS_FILE, TEXTS).select(["prompt_tokens", "token_ids"])
-        return [(row["prompt_tokens"], tuple(row["token_ids"])) for row in table.to_pylist()]
-
     def _decoder(self, job: Job):
         from raybt.engine.decode import Decoder
         from raybt.engine.load import numerics_class
@@ -136,61 +169,48 @@ class Replica:
         from raybt.engine.request import Sampling
 
         anatomy = self._model(job)
+        self._now("making slots")
         slots = fit_slots(anatomy, job.length, job.slots)
         self.numerics = numerics_class(anatomy, slots)
-        bank = self._bank(anatomy, job)
-        self.probe = Probe(anatomy, bank, self.texts, {"replica": self.name, "numerics": self.numerics})
+        bank = read_bank(self.folder, anatomy, job)
+        self.probe = Probe(anatomy, bank, self.reading.texts, {"replica": self.name, "numerics": self.numerics})
         rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
-        return Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
+        decoder = Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
+        self._now(f"ready, {slots} slots")
+        return decoder
 
-    def _bank(self, anatomy, job: Job):
-        import torch
-        from safetensors.numpy import load
-
-        from raybt.engine.bank import Bank
-
-        kept = load(self.folder.read(BANK)) if self.folder.exists(BANK) else {}
-        check_widths(anatomy, job.sites_of, {name: vector.shape[-1] for name, vector in kept.items()})
-        return Bank({name: torch.from_numpy(vector) for name, vector in kept.items()}, anatomy.device)
+    def _wrote(self, tokens: int) -> None:
+        self.board.write.remote(self.name, tokens)
 
     def _note(self, text: str) -> None:
         self.board.note.remote(f"replica {self.name}: {text}")
 
     def _die(self, error: BaseException) -> None:
         """The engine broke: say why, then end the process, so that Ray starts another a finite number of times."""
-        trace = "".join(traceback.format_exception(error))
-        ray.get(self.board.note.remote(f"replica {self.name} died: {trace[-2000:]}"))
-        os._exit(1)
-
-    def _request(self, row: dict):
-        from raybt.engine.request import Request, Term
-
-        terms = tuple(Term(*term) for term in parse_canonical(row["intervention"]))
-        positions, window, _ = parse_positions(row["positions"])
-        prompt = self._read(row)
-        return Request(row["key"], prompt, row["max_new_tokens"], row["stream"], terms, positions, window=window)
-
-    def _read(self, row: dict) -> tuple[int, ...]:
-        """The tokens that a row continues: a prompt, or a text up to the row's token."""
-        if row["kind"] == "completion":
-            return self.prompts[row["prompt"]]
-        prompt_tokens, tokens = self.texts[row["prompt"]]
-        return tokens[: prompt_tokens + row["token"]]
+        try:
+            assert self.desk is not None
+            rows = [request.key for request in self.desk.decoder.requests if request is not None]
+            cause = cause_of(error, f"replica {self.name} died while decoding", rows)
+            ray.get(self.board.die.remote(self.number, cause))
+        finally:
+            os._exit(1)
 
     async def _measure(self, block: str, part: int, rows: list[dict]) -> int:
         """Lenses and scans, text by text, each text's committed when it is done. Gives the number of failed rows."""
         assert self.desk is not None
         failed = 0
         for kind, together in self.probe.texts_of(rows):
-            measured = await self.desk.call(lambda kind=kind, together=together: self.probe.measure(kind, together))
-            bad, good = measured
-            if bad:
-                commit_failures(self.folder, block, part, self._failed(bad))
-            if good:
-                commit_rows(self.folder, PROBES[kind], block, part, pa.Table.from_pylist(good, KINDS[PROBES[kind]]))
-            failed, part = failed + len(bad), part + 1
-            self.board.add.remote(len(together), 0, len(bad))
+            with self._telling(f"measuring a {kind}", [row["key"] for row in together]):
+                bad, good = await self.desk.call(partial(self.probe.measure, kind, together))
+                if bad:
+                    commit_failures(self.folder, block, part, failures_table(bad, self.name))
+                if good:
+                    commit_rows(self.folder, PROBES[kind], block, part, pa.Table.from_pylist(good, KINDS[PROBES[kind]]))
+                failed, part = failed + len(bad), part + 1
+                self.board.add.remote(self.name, len(together), 0, len(bad))
+            if self.refused:
+                break
         return failed
 
     async def _decode(self, block: str, part: int, requests: list) -> int:
@@ -209,26 +229,9 @@ class Replica:
         good = [done for done in finished if done.error is None]
         bad = [done for done in finished if done.error is not None]
         if bad:
-            commit_failures(self.folder, block, part, self._failed({done.key: done.error for done in bad}))
+            commit_failures(self.folder, block, part, failures_table({done.key: done.error for done in bad}, self.name))
         if good:
-            commit_rows(self.folder, COMPLETED, block, part, self._completions(good))
+            commit_rows(self.folder, COMPLETED, block, part, completions_table(good, self.name, self.numerics))
+        tokens = sum(len(done.token_ids) for done in finished)
+        self.board.add.remote(self.name, len(finished), tokens, len(bad))
         return len(bad)
-
-    def _failed(self, errors: dict[str, str]) -> pa.Table:
-        rows = [{"key": key, "error": error, "replica": self.name} for key, error in errors.items()]
-        return pa.Table.from_pylist(rows, schema=FAILURES)
-
-    def _completions(self, good: list) -> pa.Table:
-        rows = [
-            {
-                "key": done.key,
-                "token_ids": done.token_ids,
-                "finish_reason": done.finish_reason,
-                "receipt": [{"site": site, "steps": steps} for site, steps in done.receipt.items()],
-                "seconds": done.seconds,
-                "replica": self.name,
-                "numerics": self.numerics,
-            }
-            for done in good
-        ]
-        return pa.Table.from_pylist(rows, schema=COMPLETIONS)

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from raybt.config import BASELINE, Config
 from raybt.config import Vectors as Recipe
-from raybt.errors import UserError
+from raybt.errors import Failure, UserError
 from raybt.fleet.cluster import enter
 from raybt.fleet.crew import Crew
 from raybt.fleet.joining import beside, of_keys
@@ -39,12 +39,13 @@ def make_vectors(config: Config, address: str | None, console: Console | None) -
 
     Raises:
         UserError: no stage uses vectors that raybt makes, or the baseline cannot be decoded whole.
+        Failure: something broke on the way.
     """
-    from raybt.fleet.course import Course
+    from raybt.fleet.course import Course, broken_named
 
     run_of = given(config)
     folder = run_of.folder
-    with locked(folder), ExitStack() as stack:
+    with locked(folder), broken_named(folder), ExitStack() as stack:
         crew, baselines = Crew(config.replicas), Chosen(frozenset(), True)
         course = Course(run_of, address, console, lambda: enter(stack, address, config.replicas), crew, baselines)
         stack.callback(crew.dismiss)
@@ -55,6 +56,8 @@ def make_vectors(config: Config, address: str | None, console: Console | None) -
                 "give a grid an operation and vectors",
             )
         standing, found = course.to_its_end()
+        if course.cause:
+            raise Failure(course.cause.line)
         if not baseline_done(standing.plan, found):
             rule, fix = "vectors are made from a whole baseline", "run the command again; raybt status says what failed"
             raise UserError(rule, "rows missing or failed", fix)

@@ -9,10 +9,13 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from raybt.config import Config
-from raybt.fleet.board import Board, Snapshot
+from raybt.fleet.board import Snapshot, set_up
+from raybt.fleet.cause import cause_of
 from raybt.fleet.crew import RESTARTS, Courier, Crew
-from raybt.fleet.job import IN_FLIGHT, TOKENS, Job, cut, parse_positions
-from raybt.fleet.progress import watched
+from raybt.fleet.job import IN_FLIGHT, PROBES, TOKENS, Job, cut, parse_positions
+from raybt.fleet.naming import with_rows_named
+from raybt.fleet.progress import Display
+from raybt.fleet.watching import watched
 from raybt.plan.rows import Plan
 from raybt.plan.sites import parse_canonical
 from raybt.store.folder import RunFolder
@@ -25,33 +28,45 @@ def run_wave(
     state: Snapshot,
     console: Console | None = None,
     crew: Crew | None = None,
+    name: str = "wave",
 ) -> None:
     """Run the rows of `work`; each is committed by the replica that ran it, whatever happens to the others.
 
     Args:
-        state: kept up to date with what the replicas report, also where this raises.
+        state: kept up to date with what the replicas report, also where this raises; what ended the wave early is its
+            `failure`.
         crew: replicas that may be up already, and stay up if all goes well; None hires some for this wave.
+        name: for the display.
 
     Raises:
         UserError: a replica refused its input.
         KeyboardInterrupt: as from the terminal.
     """
-    board, job, hired = Board.remote(), make_job(plan, folder), crew or Crew(plan.config.replicas)
+    board, job, hired = set_up(), make_job(plan, folder), crew or Crew(plan.config.replicas)
+    replicas = min(plan.config.replicas.count, work.num_rows)
+    display = Display(name, work.num_rows, replicas, len(hired.members), console)
     error: BaseException | None = None
     try:
-        with watched(board, folder, work.num_rows, state, console):
+        with watched(board, folder, state, display, hired):
             error = execute(plan.config, job, board, work, hired)
     except BaseException:
         hired.dismiss()  # replicas still at work must not commit into the next wave's time
         raise
     finally:
         remove_tokens(folder)
-    if crew is None or error is not None or state.refusal:
+        settle(state, error, plan)
+    if crew is None or state.over:
         hired.dismiss()
     if state.refusal:
         raise state.refusal
-    if error is not None:
-        state.notes.append(f"the wave ended early: {_first_line(error)}")
+
+
+def settle(state: Snapshot, error: BaseException | None, plan: Plan) -> None:
+    """Name the rows that what went wrong concerns."""
+    if error is not None and state.failure is None:
+        state.failure = cause_of(error, "the wave ended early")
+    state.deaths = [with_rows_named(cause, plan) for cause in state.deaths]
+    state.failure = state.failure and with_rows_named(state.failure, plan)
 
 
 def execute(config: Config, job: Job, board, work: pa.Table, crew: Crew) -> Exception | None:
@@ -97,6 +112,7 @@ def make_job(plan: Plan, folder: RunFolder) -> Job:
         token=(name, content),
         triggers=triggers_of(plan),
         sites_of=vector_sites(plan),
+        measures=measures_of(config),
     )
 
 
@@ -114,6 +130,12 @@ def triggers_of(plan: Plan) -> tuple[tuple[int, ...], ...]:
     return next((triggers for triggers in found if triggers), ())
 
 
+def measures_of(config: Config) -> tuple[str, ...]:
+    """What the run will ask of the model, in whatever wave: a refusal must not wait for the stage that earns it."""
+    kinds = {stage.kind for stage in config.stages.values()}
+    return ("decode", *(kind for kind in PROBES if kind in kinds))
+
+
 def vector_sites(plan: Plan) -> dict[str, str]:
     terms = (term for text in plan.conditions["intervention"].to_pylist() for term in parse_canonical(text))
     return {term.vector: term.site for term in terms if term.vector is not None}
@@ -123,8 +145,3 @@ def remove_tokens(folder: RunFolder) -> None:
     for name, _ in folder.list():
         if name.startswith(TOKENS):
             folder.remove(name)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

@@ -15,8 +15,8 @@ from raybt.plan.model_settings import (
     check_settings,
     language_settings,
     read_settings,
-    rope_switch,
     size,
+    switch_of,
     vocabulary,
 )
 from raybt.plan.weights import check_listing, check_weights
@@ -34,8 +34,8 @@ class ModelFacts:
         revision: commit of a hub model, None for a local one.
         fingerprint: what stands for the model in a row's key.
         n_layers, n_heads: blocks, and attention heads in each, numbered from 0.
-        context_length: most tokens of prompt and completion together; no more than `rope_switch`.
-        rope_switch: the most positions before rotary frequencies change for all rows of a batch, None if they never do.
+        context_length: most tokens of prompt and completion together; no more than `switch`.
+        switch: the most tokens of a row before it and its neighbours disturb each other, None where they never do.
         vocab_size: rows of the embedding table, None if config.json does not tell.
         settings: the language model's part of config.json.
     """
@@ -47,7 +47,7 @@ class ModelFacts:
     n_heads: int
     context_length: int
     tokenizer: PreTrainedTokenizerFast
-    rope_switch: int | None = None
+    switch: int | None = None
     vocab_size: int | None = None
     settings: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -67,7 +67,7 @@ def resolve_model(model: Model) -> ModelFacts:
     layers, heads, context = size(settings, files.path)
     tokenizer = load_tokenizer(files.path, files.revision, files.offline, files.names or ())
     _check_end(files, settings)
-    switch = rope_switch(settings)
+    switch = switch_of(settings)
     return ModelFacts(
         path=files.path,
         revision=files.revision,
@@ -76,7 +76,7 @@ def resolve_model(model: Model) -> ModelFacts:
         n_heads=heads,
         context_length=min(context, switch or context),
         tokenizer=tokenizer,
-        rope_switch=switch,
+        switch=switch,
         vocab_size=vocabulary(settings),
         settings=settings,
     )

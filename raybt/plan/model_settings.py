@@ -13,6 +13,7 @@ from raybt.plan import known
 
 Settings = dict[str, Any]
 
+ROUNDED = 16  # the engine attends to lengths that are multiples of this
 _LANGUAGE_MODELS = ("ForCausalLM", "ForConditionalGeneration", "LMHead", "Decoder")  # parts of architectures' names
 _AUTO = "AutoModelForCausalLM"
 PACKAGES = {  # quant_method -> ((module, what pip calls it), ...) that transformers imports to decode it
@@ -179,6 +180,18 @@ def vocabulary(settings: Settings) -> int | None:
     """Rows of the embedding table, None where that cannot be told."""
     value = settings.get("vocab_size") or _default(settings, "vocab_size")
     return value if isinstance(value, int) else None
+
+
+def switch_of(settings: Settings) -> int | None:
+    """The most tokens of a row before its numbers depend on its neighbours' lengths; None where they never do."""
+    return min(filter(None, (rope_switch(settings), temperature_switch(settings))), default=None)
+
+
+def temperature_switch(settings: Settings) -> int | None:
+    """Llama 4 turns attention up at every `floor_scale` tokens, and counts them by the cache, the same for all rows."""
+    if settings.get("attn_temperature_tuning") and isinstance(settings.get("floor_scale"), int):
+        return settings["floor_scale"] - ROUNDED - 1
+    return None
 
 
 def rope_switch(settings: Settings) -> int | None:

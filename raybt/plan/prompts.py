@@ -28,13 +28,13 @@ def plan_prompts(
     context_length: int,
     max_new_tokens: int,
     vocab_size: int | None = None,
-    rope_switch: int | None = None,
+    switch: int | None = None,
 ) -> pa.Table:
     """Every problem under every variant, the variants of a problem side by side; schema PROMPTS.
 
     Args:
         vocab_size: rows of the model's embedding table, None where that is not known.
-        rope_switch: `ModelFacts.rope_switch`, for an error to say why the context is no longer.
+        switch: `ModelFacts.switch`, for an error to say why the context is no longer.
 
     Raises:
         UserError: the model has no chat template where one is needed, two variants give the same tokens, a prompt does
@@ -55,7 +55,7 @@ def plan_prompts(
     }
     _check_variants_differ(columns["problem"], columns["variant"], token_ids)
     _check_known(columns["problem"], token_ids, tokenizer, vocab_size)
-    _check_lengths(columns["problem"], token_ids, context_length, max_new_tokens, context_length == rope_switch)
+    _check_lengths(columns["problem"], token_ids, context_length, max_new_tokens, context_length == switch)
     return pa.table(columns, schema=PROMPTS)
 
 
@@ -151,7 +151,7 @@ def _check_lengths(problems: Sequence[str], token_ids: TokenIds, context: int, n
     longest, problem = max((len(ids), problem) for ids, problem in zip(token_ids, problems, strict=True))
     place = f"the model's context of {context} tokens"
     if switches:
-        place = f"the {context} tokens after which the rotary frequencies of this model change for all rows of a batch"
+        place = f"the {context} tokens after which this model's rows disturb each other (docs/models.md)"
     if longest >= context:
         raise UserError(
             f"a prompt must leave room in {place}",

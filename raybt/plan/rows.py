@@ -13,6 +13,7 @@ from raybt.config import Config
 from raybt.plan.conditions import Vectors, plan_conditions
 from raybt.plan.keys import KEY_BYTES, Keyer, frame_treatment, stream, stream_bytes, treatment
 from raybt.plan.layout import Layout, plain_layout
+from raybt.plan.marks import marked
 from raybt.plan.model_facts import ModelFacts, resolve_model
 from raybt.plan.problems import Problem, load_problems
 from raybt.plan.prompts import plan_prompts
@@ -109,9 +110,11 @@ def make_plan(
         facts.tokenizer,
         facts.context_length,
         config.sampling.max_new_tokens + config.continued,
+        facts.vocab_size,
+        facts.switch,
     )
     cells = _Cells(config, prompts, conditions, layout)
-    digests = cells.digests(config, facts.fingerprint, prompts)
+    digests = cells.digests(config, marked(facts), prompts)
     keys = _hexadecimal(digests)
     rows, work = cells.rows(config, keys), cells.work(config, keys, digests)
     return Plan(config, facts, layout, prompts, conditions, rows, work, bank_of(layout, vectors))

@@ -132,6 +132,15 @@ def finish_attempt(folder: RunFolder, number: int, outcome: Entry) -> None:
     write_manifest(folder, manifest)
 
 
+def record_cause(folder: RunFolder, cause: Entry, trace: str) -> None:
+    """Add to the last attempt what broke after its rows; a run that decoded nothing has no attempt to add it to."""
+    manifest = read_manifest(folder)
+    if manifest and manifest.attempts:
+        last = manifest.attempts[-1]
+        last.update({"status": "failed", "cause": cause, "notes": [*last.get("notes", []), trace]})
+        write_manifest(folder, manifest)
+
+
 def _append(folder: RunFolder, field: str, entries: list[Entry]) -> Manifest:
     manifest = _existing(folder)
     if entries:

@@ -10,6 +10,7 @@ from raybt.config import Config, Continuation, Lens, Measured, Sampling, Scan
 from raybt.plan.conditions import condition_name, trigger_tokens
 from raybt.plan.keys import Treatment, measurement_key, row_key, stream
 from raybt.plan.layout import Layout
+from raybt.plan.marks import marked
 from raybt.plan.model_facts import ModelFacts
 from raybt.plan.rows import WORK
 from raybt.plan.sites import EMPTY, Term, canonical, canonical_terms, expand
@@ -117,7 +118,7 @@ class Planner:
     def _probe(self, name: str, kind: str, event: dict, spec: str) -> tuple[dict, dict]:
         prompt, tokens = self.texts[event["source"]]
         read = tokens[: prompt + event["token"]]
-        key = measurement_key(kind, self.facts.fingerprint, read, event["target"], spec)
+        key = measurement_key(kind, marked(self.facts, kind), read, event["target"], spec)
         work = {"token": event["token"], "target": event["target"], "spec": spec}
         return self._row(name, kind, event, key), self._work(kind, event, key, work)
 
@@ -148,7 +149,7 @@ class Planner:
         read = tokens[: prompt + event["token"]]
         purpose = f"continuation at {event['token']}"  # draw j of every condition shares its noise
         number = stream(self.config.seed, event["problem"], event["sample"], purpose, draw)
-        key = row_key(self.facts.fingerprint, read, Treatment(intervention, AT_THE_STEP), sampling, number)
+        key = row_key(marked(self.facts), read, Treatment(intervention, AT_THE_STEP), sampling, number)
         work = {
             "token": event["token"],
             "intervention": intervention,

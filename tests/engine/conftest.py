@@ -1,8 +1,11 @@
 import json
 
 import pytest
+import torch
 
 from raybt.toy import PROBLEMS_FILE
+
+torch.set_num_threads(1)  # small models, and tests beside them
 
 
 @pytest.fixture(scope="session")

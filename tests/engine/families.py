@@ -1,8 +1,13 @@
 """One tiny random model of each family that raybt supports, made on the spot."""
 
+from dataclasses import replace
+
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from raybt.engine.anatomy import Anatomy, dissect
+from raybt.engine.load import attention_for
 
 SMALL = {
     "vocab_size": 96,
@@ -37,13 +42,42 @@ FAMILIES = {
     "olmo2": {},
 }
 
+MLA = {"q_lora_rank": 24, "kv_lora_rank": 16, "qk_nope_head_dim": 12, "qk_rope_head_dim": 4, "v_head_dim": 8}
+SWITCH = 64  # tokens after which the longrope model's frequencies change
+
+EXOTIC = {  # models whose attention, rotary embeddings or head do what plain ones do not
+    "qwen2_moe": {**EXPERTS, "shared_expert_intermediate_size": 32, "use_sliding_window": True, "sliding_window": 12,
+                  "max_window_layers": 3},
+    "phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 12},
+    "llama4_text": {**WIDE_HEADS, "attention_chunk_size": 12, "num_local_experts": 4, "intermediate_size_mlp": 64,
+                    "no_rope_layers": [1, 1, 0], "interleave_moe_layer_step": 2},
+    "gpt_oss": {**WIDE_HEADS, "sliding_window": 12, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "diffllama": {},
+    "deepseek_v3": {**MLA, "num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
+                    "topk_group": 1, "moe_intermediate_size": 32, "first_k_dense_replace": 1},
+    "olmo": {},
+    "cohere": {"logit_scale": 0.25},
+    "nemotron": {"head_dim": 12},
+    "phi3_longrope": {
+        "sliding_window": None, "max_position_embeddings": 4 * SWITCH, "original_max_position_embeddings": SWITCH,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]},
+    },
+}  # fmt: skip
+COPIED = ("diffllama", "deepseek_v3")  # probes read their texts as decoding does
+
 
 def family(name: str, seed: int = 0):
     """A random model of the family, float32, sdpa attention where the family has it."""
     torch.manual_seed(seed)
-    config = CONFIG_MAPPING[name](**{**SMALL, **FAMILIES[name]})
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    config = CONFIG_MAPPING[name.removesuffix("_longrope")](**{**SMALL, **{**FAMILIES, **EXOTIC}[name]})
+    made = {"dtype": torch.float32, "attn_implementation": attention_for(config, "sdpa")}
+    model = AutoModelForCausalLM.from_config(config, **made)
     for parameter in model.parameters():  # norms and biases that start at 1 and 0 would hide mistakes
         if parameter.ndim == 1:
             parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval().requires_grad_(False)
+
+
+def anatomy_of(name: str, dtype: torch.dtype = torch.float32) -> Anatomy:
+    """The family's model, dissected, its texts read as the proof of its architecture would have them."""
+    return replace(dissect(family(name).to(dtype)), texts="copied" if name in COPIED else "shared")

@@ -11,12 +11,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from raybt.engine.anatomy import dissect
 from raybt.engine.wiring import prove_wiring
 from raybt.errors import UserError
-from tests.engine.families import FAMILIES, SMALL, family
+from tests.engine.families import EXOTIC, FAMILIES, SMALL, anatomy_of
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *EXOTIC])
 def test_every_family_is_proved(name):
-    prove_wiring(dissect(family(name)))
+    prove_wiring(anatomy_of(name))
 
 
 def test_a_kin_that_nobody_named_is_found_by_structure():

@@ -28,7 +28,7 @@ def block(name, rows):
 
 def test_slots_stay_full_across_blocks_while_a_next_block_waits(toy):
     decoder, counts, broken = Watched(toy, Sampling(), 16, 64), [], []
-    desk = Desk(decoder, lambda *numbers: counts.append(numbers), broken.append)
+    desk = Desk(decoder, counts.append, broken.append)
 
     async def take(requests):
         outbox = desk.submit(requests)
@@ -38,11 +38,11 @@ def test_slots_stay_full_across_blocks_while_a_next_block_waits(toy):
         return await asyncio.gather(take(block("a", 60)), take(block("b", 60)), take(block("c", 40)))
 
     finished = asyncio.run(both())
-    decoder.close()
+    desk.close()
     assert [sorted(keys) for keys in finished] == [
         sorted(row.key for row in block(name, rows)) for name, rows in (("a", 60), ("b", 60), ("c", 40))
     ]
-    assert not broken and sum(rows for rows, _, _ in counts) <= 160
+    assert not broken and sum(counts) == decoder.row_steps  # tokens are told as they are written
     waiting = [used for used, queued in decoder.seen if queued]
     assert len(waiting) > 50 and set(waiting) == {16}
     assert sum(used for used, _ in decoder.seen) / (16 * len(decoder.seen)) > 0.85
@@ -51,7 +51,7 @@ def test_slots_stay_full_across_blocks_while_a_next_block_waits(toy):
 def test_what_the_decoder_notes_reaches_the_desks_owner(toy):
     decoder, notes = Decoder(toy, Sampling(), 16, 64), []
     decoder.notes.append("out of memory with 64 slots; went on with 32")
-    desk = Desk(decoder, lambda *numbers: None, notes.append, notes.append)
+    desk = Desk(decoder, lambda tokens: None, notes.append, notes.append)
 
     async def one():
         return await desk.submit(block("a", 1)).get()
@@ -63,7 +63,7 @@ def test_what_the_decoder_notes_reaches_the_desks_owner(toy):
 
 def test_a_call_is_answered_between_steps_and_its_error_goes_to_who_asked(toy):
     decoder, broken, threads = Decoder(toy, Sampling(), 16, 64), [], []
-    desk = Desk(decoder, lambda *numbers: None, broken.append)
+    desk = Desk(decoder, lambda tokens: None, broken.append)
 
     def measure():
         assert decoder.hooks.live is None  # not within a step

@@ -1,6 +1,7 @@
 """Whole runs on a real Ray: what is committed, that nothing is repeated, and what two replicas change (nothing)."""
 
 import os
+import re
 import threading
 import time
 from dataclasses import replace
@@ -13,10 +14,11 @@ import ray
 
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, UserError
 from raybt.fleet import wave
-from raybt.fleet.board import Board, Snapshot
+from raybt.fleet.board import Snapshot, set_up
 from raybt.fleet.crew import Crew
 from raybt.fleet.driver import run
 from raybt.fleet.opening import open_run, run_folder
+from raybt.fleet.progress import Display
 from raybt.plan.rows import make_plan
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
@@ -148,21 +150,20 @@ def kill_replicas(board, times):
 def test_a_dead_replica_is_replaced_a_finite_number_of_times(make_config, completions, monkeypatch, kills, survives):
     made = []
 
-    class Watched:  # the real board, caught on its way so that the test can see the replicas' process ids
-        @staticmethod
-        def remote():
-            made.append(Board.remote())
-            threading.Thread(target=kill_replicas, args=(made[0], kills), daemon=True).start()
-            return made[0]
+    def caught():  # the real board, caught on its way so that the test can see the replicas' process ids
+        made.append(set_up())
+        threading.Thread(target=kill_replicas, args=(made[0], kills), daemon=True).start()
+        return made[0]
 
-    monkeypatch.setattr(wave, "Board", Watched)
+    monkeypatch.setattr(wave, "set_up", caught)
     config = make_config()
     outcome = run(config)
     if survives:
         assert outcome.exit_code == COMPLETE and len(completions(outcome.root)) == 40
+        assert "killed or crashed without a word, and was started again" in outcome.notes[0] and not outcome.cause
     else:
         assert outcome.exit_code == FAILURE and outcome.missing > 0
-        assert any("wave ended early" in note for note in outcome.notes)
+        assert re.match(r"replica \S+ was lost: ActorDiedError: its process was killed or crashed", outcome.cause)
         assert "sweep / baseline / default" in outcome.named[0]
 
 
@@ -170,11 +171,10 @@ def test_storage_that_is_not_shared_is_refused_before_the_first_row(make_config,
     plan = make_plan(make_config())
     folder = run_folder(plan)
     open_run(plan, folder)
-    job, board = wave.make_job(plan, folder), Board.remote()
+    job, board, crew = wave.make_job(plan, folder), set_up(), Crew(plan.config.replicas)
     elsewhere = replace(job, root=str(tmp_path / "elsewhere"))
     state = Snapshot()
-    with wave.watched(board, folder, 40, state):
-        crew = Crew(plan.config.replicas)
+    with wave.watched(board, folder, state, Display("wave", 40, 1), crew):
         wave.execute(plan.config, elsewhere, board, plan.work, crew)
         crew.dismiss()
     assert "must share the run folder" in str(state.refusal) and state.refusal.exit_code == 2

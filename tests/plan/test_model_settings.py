@@ -62,7 +62,7 @@ def refused(folder, **model) -> UserError:
             (28, 12, 32768),
         ),
         (Gemma3Config(architectures=["Gemma3ForConditionalGeneration"]), (26, 8, 131072)),
-        (Llama4Config(architectures=["Llama4ForConditionalGeneration"]), (48, 40, 131072)),
+        (Llama4Config(architectures=["Llama4ForConditionalGeneration"]), (48, 40, 8175)),  # its temperature
         (GptOssConfig(), (36, 64, 131072)),
         (DeepseekV3Config(), (61, 128, 4096)),
         (GPT2Config(architectures=["GPT2LMHeadModel"]), (12, 12, 1024)),
@@ -72,7 +72,8 @@ def refused(folder, **model) -> UserError:
 def test_decoders_are_taken(tmp_path, config, size):
     found = facts(published(tmp_path / "m", config))
     assert (found.n_layers, found.n_heads, found.context_length) == size
-    assert found.rope_switch is None and found.vocab_size == config.get_text_config().vocab_size
+    assert found.switch == (8175 if size[2] == 8175 else None)
+    assert found.vocab_size == config.get_text_config().vocab_size
 
 
 def test_what_a_published_config_leaves_out_is_the_default_of_its_model_type(tmp_path):
@@ -188,7 +189,7 @@ def test_longrope_ends_where_its_frequencies_switch(tmp_path, kind):
     rope = {**LONG, "type": kind}
     settings = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096, "rope_scaling": rope}
     found = facts(published(tmp_path / "m", Phi3Config(), **settings, rope_parameters=None))
-    assert (found.context_length, found.rope_switch) == (4096, 4096)
+    assert (found.context_length, found.switch) == (4096, 4096)
 
 
 SWITCHING = {

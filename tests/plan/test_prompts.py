@@ -94,7 +94,7 @@ def test_a_context_that_ends_where_rotary_frequencies_change_says_so():
     length = len(prompts(LITERAL)["token_ids"][0])
     assert prompts(LITERAL, context=length + 16, switch=length + 16).num_rows == 1
     for new, context in ((17, length + 16), (1, length)):
-        with pytest.raises(UserError, match=f"the {context} tokens after which the rotary frequencies"):
+        with pytest.raises(UserError, match=f"the {context} tokens after which this model's rows disturb each other"):
             prompts(LITERAL, context=context, new=new, switch=context)
         with pytest.raises(UserError, match=f"the model's context of {context} tokens"):
             prompts(LITERAL, context=context, new=new, switch=9999)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.attention import decoding
-from raybt.engine.cache import GRAIN, SlotCache, prefilled, rounded
+from raybt.engine.cache import GRAIN, SlotCache, pairs_of, rounded, stacked
 from raybt.engine.masks import Masks
 from raybt.engine.packed import packed, packs_of
 
@@ -21,14 +21,15 @@ class CopiedText:
     @torch.inference_mode()
     def __init__(self, anatomy: Anatomy, tokens: tuple[int, ...]):
         self.anatomy, self.tokens = anatomy, tokens
-        self.stores = prefilled(anatomy, tokens)
+        self.pairs = pairs_of(anatomy, tokens)
+        self.stores = [stacked(*pair) for pair in self.pairs]  # [2, tokens, kv heads, dim] each
         self.most_rows = max(GRAIN, BYTES // sum(store.nbytes for store in self.stores))
 
     @torch.inference_mode()
     def read(self, positions: Tensor) -> Tensor:
         """Logits after reading each row's token again at its place in the text, [rows, vocabulary]."""
         model: Any = self.anatomy.model
-        cache = SlotCache(self.anatomy, len(positions), len(self.tokens))
+        cache = SlotCache(self.anatomy, len(positions), len(self.tokens), self.pairs)
         cache.window = rounded(len(self.tokens))
         cache.stand(positions)
         for store, text in zip(cache.stores, self.stores, strict=True):

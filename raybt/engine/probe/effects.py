@@ -72,6 +72,7 @@ def effects(
     """
     if any(not 1 <= event <= len(tokens) for event in events):
         raise ValueError(f"events must be positions 1 to {len(tokens)} of the text; got {list(events)}")
+    anatomy.demand("scan")
     text = prefilled_text(anatomy, tuple(tokens))
     planned: list[Intervention] = [(), (), *interventions]
     found = []

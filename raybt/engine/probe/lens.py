@@ -59,6 +59,7 @@ def lens(anatomy: Anatomy, tokens: Sequence[int], events: Sequence[int], targets
     Raises:
         UserError: the last layer's lens is not what the model says, so the final norm or head was not understood.
     """
+    anatomy.demand("lens")
     text, head = prefilled_text(anatomy, tuple(tokens)), Head(anatomy)
     added = tuple(f"{kind}.{layer}" for layer in range(anatomy.n_layers) for kind in ("attn", "mlp"))
     rows = [_at(text, head, added, event, target) for event, target in zip(events, targets, strict=True)]
@@ -113,10 +114,11 @@ class Head:
 
         Cohere and Granite multiply by a constant of theirs. Read from the numbers, for each family names it otherwise.
         """
-        if self.cap is not None:
-            logits = self.cap * torch.atanh((logits / self.cap).clamp(-0.999, 0.999))
         said, logits = said.double(), logits.double()
-        factor = float(said @ logits / (said @ said))
+        if self.cap is not None:
+            below = logits.abs() < 0.9 * self.cap  # nearer to the cap, rounding is all there is
+            said, logits = said[below], self.cap * torch.atanh(logits[below] / self.cap)
+        factor = float(said @ logits / (said @ said).clamp(min=1e-300))
         return 1.0 if abs(factor - 1) < NEAR_ONE else factor
 
     def attribute(self, parts: Tensor, final: Tensor, target: int) -> Tensor:

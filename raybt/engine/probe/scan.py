@@ -81,6 +81,7 @@ def scan(
     """
     if any(not 1 <= event < len(tokens) for event in events):
         raise ValueError(f"events must be positions 1 to {len(tokens) - 1} of the text; got {list(events)}")
+    anatomy.demand("scan")
     text = prefilled_text(anatomy, tuple(tokens[: max(events)]))
     planned: list[Intervention] = [(), *interventions, ()]
     rows = [(event - 1, terms) for event in events for terms in planned]

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from raybt.engine.anatomy import dissect, find_blocks
+from raybt.engine.anatomy import find_blocks
 from raybt.engine.probe.lens import lens
 from raybt.errors import UserError
-from tests.engine.families import FAMILIES, family
+from tests.engine.families import EXOTIC, FAMILIES, anatomy_of
 
 TOKENS = tuple((7 * i + 3) % 90 + 3 for i in range(40))
 EVENTS = (9, 22, 39)
 TARGETS = [TOKENS[event] for event in EVENTS]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *EXOTIC])
 def test_last_layer_is_the_model_and_attribution_sums_to_the_logit(name):
-    anatomy = dissect(family(name))
+    anatomy = anatomy_of(name)
     found = lens(anatomy, TOKENS, EVENTS, TARGETS)
     with torch.inference_mode():
         for row, (event, target) in enumerate(zip(EVENTS, TARGETS, strict=True)):

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from raybt.engine.anatomy import dissect
 from raybt.engine.bank import Bank
 from raybt.engine.probe.scan import divergence, scan
 from raybt.engine.request import Term
-from tests.engine.families import FAMILIES, family
+from tests.engine.families import EXOTIC, FAMILIES, anatomy_of
 from tests.engine.reference import changed
 
 TOKENS = tuple((7 * i + 3) % 90 + 3 for i in range(40))
@@ -24,10 +23,10 @@ def full_pass(anatomy, tokens, terms, bank):
 
         def change(hidden, term=term, part=part, heads=point.heads):
             width = hidden.shape[-1] // heads
-            out = hidden.clone()
+            rows = hidden.reshape(-1, hidden.shape[-1]).clone()  # Llama 4's experts give [positions, hidden]
             span = slice(part * width, (part + 1) * width)
-            out[0, -1:, span] = changed(hidden[0, -1:, span], term, bank, None)
-            return out
+            rows[-1:, span] = changed(rows[-1:, span], term, bank, None)
+            return rows.reshape(hidden.shape)
 
         if point.side == "input":
             handles.append(point.module.register_forward_pre_hook(lambda _m, args, f=change: (f(args[0]), *args[1:])))
@@ -44,9 +43,9 @@ def full_pass(anatomy, tokens, terms, bank):
             handle.remove()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *EXOTIC])
 def test_equals_one_full_pass_for_each_site_and_event(name):
-    anatomy = dissect(family(name))
+    anatomy = anatomy_of(name)
     bank = {"v": torch.randn(48, generator=torch.Generator().manual_seed(2))}
     interventions = [(Term(site),) for site in anatomy.sites[::3]]
     interventions += [(Term("mlp.1", "mean", 1.0, "v"),), (Term("attn.0"), Term("mlp.2", "scale", 0.5))]
