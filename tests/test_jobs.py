@@ -83,6 +83,21 @@ def test_words_are_picked_that_stand_in_some_completions_and_not_in_all():
     assert pick(Shares({"0": frozenset({"The"})})) == []
 
 
+def test_the_lowest_end_is_what_is_declared(tmp_path):
+    """And the counts of a test run are read from its report."""
+    (tmp_path / "t.xml").write_text(
+        '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/></testsuites>'
+    )
+    program = (
+        "import json; from check_versions import counts, declared, lowest\n"
+        "print(json.dumps([lowest(['ray[default,data]>=2.5,<3', 'typer>=0.1']), lowest(declared()), declared(),"
+        " counts(Path(sys.argv[1], 't.xml')), counts(Path(sys.argv[1], 'none.xml'))]))"
+    )
+    example, pins, requirements, counted, none = inside(program, tmp_path)
+    assert example == ["ray[data,default]==2.5", "typer==0.1"] and counted == [3, 3, 3] and none is None
+    assert len(pins) == len(requirements) and all(pin.count("==") == 1 for pin in pins)
+
+
 def test_where_completions_part():
     program = "import json; from side_by_side import parts_at as at\n"
     program += "print(json.dumps([at([1, 2, 3], [1, 2, 3]), at([1, 2, 3], [1, 4, 3]), at([1, 2], [1, 2, 3])]))"
