@@ -4,8 +4,8 @@
 
 Each pair of Python and end gets a virtual environment of its own, made by pip, which reads PIP_FIND_LINKS and the like:
 on a machine without a GPU point it to builds of torch without CUDA, or every environment takes gigabytes. A Python that
-is not there is said and left out. Lowest means what pyproject.toml declares, on the lowest Python: older releases have no
-builds for newer ones. The whole suite takes some ten minutes an environment, `--tests tests/engine` a few.
+is not there is said and left out. Lowest means what pyproject.toml declares, on the lowest Python: older releases have
+no builds for newer ones. The whole suite takes some ten minutes an environment, `--tests tests/engine` a few.
 """
 
 import re
