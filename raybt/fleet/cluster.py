@@ -21,6 +21,7 @@ LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ warns of every restartable actor that Ray Data makes
+    "RAY_worker_niceness": "0",  # replicas are the work: at Ray's 15 they starve beside anything else that computes
     "TOKENIZERS_PARALLELISM": "false",
 }
 
