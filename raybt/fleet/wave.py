@@ -11,6 +11,7 @@ from rich.console import Console
 from raybt.config import Config
 from raybt.fleet.board import Snapshot, set_up
 from raybt.fleet.cause import cause_of
+from raybt.fleet.cluster import gpus_each
 from raybt.fleet.crew import RESTARTS, Courier, Crew
 from raybt.fleet.job import IN_FLIGHT, PROBES, TOKENS, Job, cut, parse_positions
 from raybt.fleet.naming import with_rows_named
@@ -42,6 +43,7 @@ def run_wave(
         UserError: a replica refused its input.
         KeyboardInterrupt: as from the terminal.
     """
+    gpus_each(plan.config.replicas)  # a wish that can't be met is refused before anything is said to begin
     board, job, hired = set_up(), make_job(plan, folder), crew or Crew(plan.config.replicas)
     replicas = min(plan.config.replicas.count, work.num_rows)
     display = Display(name, work.num_rows, replicas, len(hired.members), console)

@@ -49,6 +49,7 @@ def interrupt(config, tmp_path):
     return send
 
 
+@pytest.mark.timeout(900)  # four runs, each with a start of its own
 def test_a_run_stopped_and_killed_goes_on_where_it_was(interrupt, config, completions, undisturbed):
     root = Path(config.artifacts, config.name)
     code, log = interrupt(signal.SIGINT)
