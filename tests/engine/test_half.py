@@ -8,7 +8,7 @@ from raybt.engine.decode import Decoder
 from raybt.engine.hooks import Hooks
 from raybt.engine.probe.continuation import continuations
 from raybt.engine.probe.effects import effects
-from raybt.engine.probe.lens import lens
+from raybt.engine.probe.lens import Head, lens
 from raybt.engine.receipts import demanded_positions
 from raybt.engine.request import Request, Sampling, Term
 from raybt.engine.score import forced_logits
@@ -113,3 +113,11 @@ def test_a_head_hook_that_takes_the_wrong_slice_is_caught(dtype, monkeypatch):
     monkeypatch.setattr(Hooks, "assign", crossed)
     with pytest.raises(UserError, match=r"not so in Qwen2ForCausalLM: head\.1\.1$|not so.*head\.1\.1\."):
         prove_wiring(anatomy)
+
+
+@each_half
+def test_a_lens_that_leaves_the_last_component_out_is_caught(dtype, monkeypatch):
+    anatomy, read = anatomy_of("qwen2", dtype), Head.__call__
+    monkeypatch.setattr(Head, "__call__", lambda self, stream: read(self, stream.roll(1, 0)))
+    with pytest.raises(UserError, match=r"last layer's lens must equal the model's logits; got they are .* apart"):
+        lens(anatomy, TEXT, [9], [TEXT[9]])
