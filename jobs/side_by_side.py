@@ -36,7 +36,7 @@ def _conditions(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(stage, condition, or the role of several) -> what is told of it."""
     found: dict[tuple[str, str], list[dict]] = {}
     for row in rows.to_dict("records"):
-        alone = row["control_of"] is None
+        alone = pd.isna(row["control_of"])
         name = row["condition"] if alone else f"{row['role']}s of {row['control_of']}"
         found.setdefault((row["stage"], name), []).append(row)
     return {where: _told(together) for where, together in found.items()}
@@ -64,7 +64,7 @@ def show_scans(both: Sequence[Ran]) -> None:
 
 def _show_scan(both: Sequence[Ran], name: str) -> None:
     tables = [_read(ran, "scan") for ran in both]
-    one, other = (t.loc[t["stage"] == name].set_index("site") for t in tables)
+    one, other = (t.loc[t["stage"] == name].set_index("site").sort_index() for t in tables)
     changes = pd.DataFrame({"one": one["trigger_change"], "other": other["trigger_change"]})
     apart = 100 * (changes["one"] - changes["other"]).abs()  # percentage points
     largest = changes.abs().max(axis=1).sort_values(ascending=False).index[:SHOWN]

@@ -98,6 +98,17 @@ def test_the_lowest_end_is_what_is_declared(tmp_path):
     assert len(pins) == len(requirements) and all(pin.count("==") == 1 for pin in pins)
 
 
+def test_conditions_are_told_by_name_and_their_controls_together():
+    program = (
+        "import json, pandas as pd; from side_by_side import _conditions\n"
+        "rates = {'stage': 's', 'onset_rate': 0.5, 'accuracy_all': 0.25, 'collapsed': False}\n"
+        "rows = [rates | {'condition': c, 'role': r, 'control_of': o} for c, r, o in"
+        " [('baseline', 'baseline', None), ('a@0', 'target', None), ('x', 'control', 'a@0'), ('y', 'control', 'a@0')]]\n"
+        "print(json.dumps([name for _, name in _conditions(pd.DataFrame(rows))]))"
+    )
+    assert inside(program) == ["baseline", "a@0", "controls of a@0"]
+
+
 def test_where_completions_part():
     program = "import json; from side_by_side import parts_at as at\n"
     program += "print(json.dumps([at([1, 2, 3], [1, 2, 3]), at([1, 2, 3], [1, 4, 3]), at([1, 2], [1, 2, 3])]))"
