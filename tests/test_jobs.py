@@ -103,7 +103,8 @@ def test_conditions_are_told_by_name_and_their_controls_together():
         "import json, pandas as pd; from side_by_side import _conditions\n"
         "rates = {'stage': 's', 'onset_rate': 0.5, 'accuracy_all': 0.25, 'collapsed': False}\n"
         "rows = [rates | {'condition': c, 'role': r, 'control_of': o} for c, r, o in"
-        " [('baseline', 'baseline', None), ('a@0', 'target', None), ('x', 'control', 'a@0'), ('y', 'control', 'a@0')]]\n"
+        " [('baseline', 'baseline', None), ('a@0', 'target', None), ('x', 'control', 'a@0'),"
+        " ('y', 'control', 'a@0')]]\n"
         "print(json.dumps([name for _, name in _conditions(pd.DataFrame(rows))]))"
     )
     assert inside(program) == ["baseline", "a@0", "controls of a@0"]
