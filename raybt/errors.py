@@ -7,6 +7,11 @@ FAILED_ROWS = 3
 STOPPED = 130  # Ctrl-C
 
 
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """The first line of what an error says, or its type if it says nothing; at most so many characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
 class Failure(Exception):
     """Something broke that no input of the user's explains: one line that names the innermost cause, exit code 1."""
 

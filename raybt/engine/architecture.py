@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.cache import GRAIN
 from raybt.engine.features import features
-from raybt.engine.probe.lens import lens
+from raybt.engine.probe.lens import Head, lens
 from raybt.engine.probe.scan import scan
 from raybt.engine.request import Request, Term
 from raybt.engine.score import forced_logits
 from raybt.engine.shrink import SWITCH, small_copy
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 
 LARGEST = 500_000_000
 """Parameters of a copy that could not be made narrow, at most."""
@@ -35,8 +35,6 @@ LENGTHS = {"short": (2, 8), "long": (3, SWITCH), "late": (30, SWITCH)}
 EVENTS = (5, 20, SWITCH - 1)
 WAYS = ("shared", "copied")  # to read a text, the cheaper first
 CHANGES: tuple[tuple[Term, ...], ...] = ((Term("attn.0"),), (Term("mlp.1"),))
-
-Measure = Callable[[Anatomy], Tensor]
 
 
 @dataclass(frozen=True)
@@ -73,31 +71,31 @@ def prove_architecture(
         own = dissect(_random_copy(config, dtype, device, attention, trust_remote_code))
         own.model.load_state_dict(exact.model.state_dict())
     marks = features(exact.model)
-    decode = _fault(_Decoded(), exact, own, marks)
+    decode = _fault(DECODE, exact, own, marks)
     for texts in WAYS:
         exact, own = replace(exact, texts=texts), own and replace(own, texts=texts)
-        probes = {"scan": _fault(_Scanned(), exact, own, marks), "lens": _fault(_Read(), exact, own, marks)}
+        probes = {"scan": _fault(SCAN, exact, own, marks), "lens": _fault(LENS, exact, own, marks)}
         if not any(probes.values()):
             break
     faults = {"decode": decode, **probes}
     return Proof(exact.model.config.model_type, {name: why for name, why in faults.items() if why}, texts)
 
 
-def _fault(measure: "_Measured", exact: Anatomy, own: Anatomy | None, marks: tuple[str, ...]) -> str | None:
+def _fault(measure: "Measure", exact: Anatomy, own: Anatomy | None, marks: tuple[str, ...]) -> str | None:
     """Why a measure cannot be trusted, or None."""
+    by_raybt, by_itself = measure
     try:
-        expected = measure.expected(exact)
+        expected = by_itself(exact)
         spread = float(expected.std())
-        apart = float(_root_mean_square(measure.measured(exact) - expected, -1).max()) / spread
+        apart = float(_root_mean_square(by_raybt(exact) - expected, -1).max()) / spread
         allowed = EXACT
         if own is not None and apart <= EXACT:
             apart, allowed = (
-                float(_root_mean_square(one - expected)) / spread
-                for one in (measure.measured(own), measure.expected(own))
+                float(_root_mean_square(one - expected)) / spread for one in (by_raybt(own), by_itself(own))
             )
             allowed = max(ROUNDING * allowed, AT_LEAST[own.model.dtype])
     except Exception as error:  # whatever a model's own code raises
-        return _because(str(error).strip().splitlines()[0][:200] or type(error).__name__, marks)
+        return _because(first_line(error, 200), marks)
     if apart <= allowed:  # false for NaN
         return None
     return _because(f"{apart:.2g} of the logits' spread from the model's own pass, {allowed:.2g} allowed", marks)
@@ -111,60 +109,51 @@ def _root_mean_square(x: Tensor, *dims: int) -> Tensor:
     return x.float().pow(2).mean(*dims).sqrt()
 
 
-class _Measured:
-    """Logits as raybt gives them and as the model's own uncached pass does, [positions, vocabulary] float32."""
-
-    def measured(self, anatomy: Anatomy) -> Tensor:
-        raise NotImplementedError
-
-    def expected(self, anatomy: Anatomy) -> Tensor:
-        raise NotImplementedError
+def _decoded(anatomy: Anatomy) -> Tensor:
+    rows = {name: (tokens[:begun], tokens[begun:]) for name, (begun, tokens) in _rows(anatomy).items()}
+    requests = [Request(name, prompt, len(rest)) for name, (prompt, rest) in rows.items()]
+    found = forced_logits(anatomy, requests, {name: rest for name, (_, rest) in rows.items()}, slots=GRAIN)
+    return torch.cat([found[name].float() for name in rows])
 
 
-class _Decoded(_Measured):
-    def measured(self, anatomy: Anatomy) -> Tensor:
-        rows = {name: (tokens[:begun], tokens[begun:]) for name, (begun, tokens) in _rows(anatomy).items()}
-        requests = [Request(name, prompt, len(rest)) for name, (prompt, rest) in rows.items()]
-        found = forced_logits(anatomy, requests, {name: rest for name, (_, rest) in rows.items()}, slots=GRAIN)
-        return torch.cat([found[name].float() for name in rows])
-
-    def expected(self, anatomy: Anatomy) -> Tensor:
-        return torch.cat([_pass(anatomy, tokens)[begun - 1 : -1] for begun, tokens in _rows(anatomy).values()])
+def _decoded_by_itself(anatomy: Anatomy) -> Tensor:
+    return torch.cat([_pass(anatomy, tokens)[begun - 1 : -1] for begun, tokens in _rows(anatomy).values()])
 
 
-class _Scanned(_Measured):
-    def measured(self, anatomy: Anatomy) -> Tensor:
-        found = scan(anatomy, _text(anatomy), EVENTS, CHANGES)
-        return torch.cat([found.identity, found.logits.flatten(0, 1)])
-
-    def expected(self, anatomy: Anatomy) -> Tensor:
-        text = _text(anatomy)
-        plain = [_pass(anatomy, text[:event])[-1] for event in EVENTS]
-        changed = []
-        for event in EVENTS:
-            for ((site, *_),) in CHANGES:
-                with _last_zeroed(anatomy, site):
-                    changed.append(_pass(anatomy, text[:event])[-1])
-        return torch.stack(plain + changed)
+def _scanned(anatomy: Anatomy) -> Tensor:
+    found = scan(anatomy, _text(anatomy), EVENTS, CHANGES)
+    return torch.cat([found.identity, found.logits.flatten(0, 1)])
 
 
-class _Read(_Measured):
+def _scanned_by_itself(anatomy: Anatomy) -> Tensor:
+    text = _text(anatomy)
+    plain = [_pass(anatomy, text[:event])[-1] for event in EVENTS]
+    changed = []
+    for event in EVENTS:
+        for ((site, *_),) in CHANGES:
+            with _last_zeroed(anatomy, site):
+                changed.append(_pass(anatomy, text[:event])[-1])
+    return torch.stack(plain + changed)
+
+
+def _read(anatomy: Anatomy) -> Tensor:
     """The last layer's lens and the sum of the attribution, of a few targets: [events, 2]."""
-
-    def measured(self, anatomy: Anatomy) -> Tensor:
-        text = _text(anatomy)
-        found = lens(anatomy, text, EVENTS, [text[event] for event in EVENTS])
-        return torch.stack([found.logit[:, -1], _capped(anatomy, found.attribution.sum(-1))], -1).cpu()
-
-    def expected(self, anatomy: Anatomy) -> Tensor:
-        text = _text(anatomy)
-        said = torch.stack([_pass(anatomy, text[:event])[-1, text[event]] for event in EVENTS])
-        return said[:, None].expand(-1, 2).cpu()
+    text = _text(anatomy)
+    found = lens(anatomy, text, EVENTS, [text[event] for event in EVENTS])
+    return torch.stack([found.logit[:, -1], Head(anatomy).capped(found.attribution.sum(-1))], -1).cpu()
 
 
-def _capped(anatomy: Anatomy, logits: Tensor) -> Tensor:
-    cap = getattr(anatomy.model.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+def _read_by_itself(anatomy: Anatomy) -> Tensor:
+    text = _text(anatomy)
+    said = torch.stack([_pass(anatomy, text[:event])[-1, text[event]] for event in EVENTS])
+    return said[:, None].expand(-1, 2).cpu()
+
+
+Measure = tuple[Callable[[Anatomy], Tensor], Callable[[Anatomy], Tensor]]
+DECODE: Measure = (_decoded, _decoded_by_itself)
+SCAN: Measure = (_scanned, _scanned_by_itself)
+LENS: Measure = (_read, _read_by_itself)
+"""Logits as raybt gives them, and as the model's own uncached pass does, both float32."""
 
 
 def _random_copy(config: Any, dtype: torch.dtype, device: str, attention: str, trust_remote_code: bool) -> Any:
@@ -193,7 +182,7 @@ def _random_copy(config: Any, dtype: torch.dtype, device: str, attention: str, t
         except ImportError as error:
             raise lacking(config.name_or_path or config.model_type, error) from error
         except Exception as error:  # whatever a config or a model's own code raises
-            why = why or f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200] if str(error) else ''}"
+            why = why or f"{type(error).__name__}: {first_line(error, 200)}"
     raise UserError(
         "raybt proves an architecture on a small copy of it before it runs one",
         f"no copy of {getattr(config, 'model_type', type(config).__name__)} could be made ({why})",

@@ -37,9 +37,12 @@ def reach(config: Any) -> int | None:
     ends = []
     for rope in rotaries(text):
         kind = rope.get("rope_type", rope.get("type"))
-        if kind == "longrope" and rope.get("long_factor") != rope.get("short_factor"):
+        if kind == "longrope" and any(
+            rope.get(f"long_{what}") != rope.get(f"short_{what}") for what in ("factor", "mscale")
+        ):
             outside = getattr(text, "original_max_position_embeddings", None)
-            ends.append(min(filter(None, (rope.get("original_max_position_embeddings"), outside))))
+            inside = rope.get("original_max_position_embeddings")
+            ends.append(min(filter(None, (inside, outside)), default=text.max_position_embeddings))
         elif kind == "dynamic":
             ends.append(text.max_position_embeddings)
     if getattr(text, "attn_temperature_tuning", None) and getattr(text, "floor_scale", None):

@@ -22,7 +22,7 @@ from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
 from raybt.engine.sampling import fused
 from raybt.engine.wiring import prove_wiring
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 
 
 def pick_device(device: str) -> str:
@@ -136,7 +136,9 @@ def _loading(path: str) -> Iterator[None]:
         raise lacking(path, error) from error
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(
-            "the model must load with transformers", f"{path} ({_first_line(error)})", "check model.name and revision"
+            "the model must load with transformers",
+            f"{path} ({first_line(error, 200)})",
+            "check model.name and revision",
         ) from error
 
 
@@ -176,10 +178,6 @@ def placement(device_map: str | dict[str, Any] | None) -> dict[str, Any]:
     folder = tempfile.TemporaryDirectory(prefix="raybt-offload-")
     atexit.register(folder.cleanup)
     return {"device_map": device_map, "offload_folder": folder.name}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def numerics_class(anatomy: Anatomy, slots: int) -> str:

@@ -13,7 +13,7 @@ from ray._private import worker
 from ray.exceptions import RayError
 
 from raybt.config import Replicas
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 from raybt.fleet.auth import protect_token
 
 LOCAL_ENVIRONMENT = {
@@ -92,7 +92,7 @@ def _attach(address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             "the Ray cluster must answer",
-            f"{address} ({str(error).strip().splitlines()[0][:160]})",
+            f"{address} ({first_line(error, 160)})",
             "check the address and, where the cluster uses tokens, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
         ) from error
 

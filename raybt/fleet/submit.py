@@ -13,7 +13,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 import raybt
 from raybt.config import Config
-from raybt.errors import COMPLETE, FAILURE, UserError
+from raybt.errors import COMPLETE, FAILURE, UserError, first_line
 from raybt.load import absolute, dump_yaml
 
 LOOPBACK = "http://127.0.0.1:8265"
@@ -53,7 +53,7 @@ def connect(address: str) -> JobSubmissionClient:
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
             "the Ray job server must answer",
-            f"{address} ({str(error).strip().splitlines()[0][:160]})",
+            f"{address} ({first_line(error, 160)})",
             "start one (ray start --head), forward its port 8265, or pass --address; "
             "where it uses tokens, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
         ) from error
@@ -100,7 +100,7 @@ def send(client: JobSubmissionClient, job: str, folder: str, options: Sequence[s
     except RuntimeError as error:
         raise UserError(
             "the cluster must accept the job",
-            str(error).strip().splitlines()[0][:200],
+            first_line(error, 200),
             "a head node needs some seconds after its start: try again; else see `ray status` there",
         ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from raybt.config import Model
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 from raybt.plan.fingerprint import fingerprint
 from raybt.plan.model_files import ModelFiles, find_files, folder_files
 from raybt.plan.model_settings import (
@@ -102,9 +102,8 @@ def load_tokenizer(
     try:
         return PreTrainedTokenizerFast.from_pretrained(path, revision=revision or "main", local_files_only=offline)
     except (OSError, ValueError, TypeError) as error:
-        why = str(error).strip().splitlines()[0]
         fix = "fetch its tokenizer.json, or that of the model that it is made of"
-        raise UserError(_FAST, f"{path} ({why})", fix) from None
+        raise UserError(_FAST, f"{path} ({first_line(error)})", fix) from None
 
 
 def _slow_tokenizer(path: str, slow: list[str]) -> UserError:

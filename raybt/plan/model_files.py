@@ -8,7 +8,7 @@ from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from raybt.config import SHIPPED, Model
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 
@@ -114,9 +114,8 @@ def _cached_commit(model: Model) -> str | None:
 
 
 def _unavailable(name: str, error: Exception) -> UserError:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(
         "model.name is a folder that exists, or a hub model within reach or in the local cache",
-        f"{name} ({why})",
+        f"{name} ({first_line(error)})",
         "connect, run `hf download` where there is a network, or set model.name to a local folder",
     )

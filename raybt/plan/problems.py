@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raybt.config import SHIPPED, Fields, Problems
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 
 Record = dict[str, Any]
 
@@ -74,7 +74,7 @@ def _read_local(path: Path) -> list[Record]:
         return reader(path)
     except (OSError, ValueError) as error:  # Arrow's errors and UnicodeDecodeError are ValueErrors
         raise UserError(
-            "the problem file must be readable", f"{path}: {_line(error)}", "mend or replace the file"
+            "the problem file must be readable", f"{path}: {first_line(error)}", "mend or replace the file"
         ) from None
 
 
@@ -119,7 +119,7 @@ def _read_hub(config: Problems) -> list[Record]:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             "the problems must be a local file or a data set on the hub",
-            f"{config.name} ({_line(error)})",
+            f"{config.name} ({first_line(error)})",
             "check problems.name, .subset, .split and .revision, and the network; or give a local .jsonl file",
         ) from None
     assert isinstance(found, Dataset), "a split was named, so there is one data set"
@@ -166,8 +166,3 @@ def _check_ids(problems: list[Problem]) -> None:
             ", ".join(repeated[:3]) + more,
             "rename them, or set problems.fields.id to null",
         )
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from raybt.errors import first_line
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, FAILURES
 from raybt.store.schemas.study import LENSES, SCANS
@@ -153,7 +154,7 @@ def _read_or_reason(
         table = folder.read_table(name, schema, None if thorough else columns).select(columns)
     except (ValueError, OSError) as error:  # Arrow's own errors are kinds of these
         folder.read(name)  # bytes that cannot be fetched are an outage, which raises here: that shard may be whole
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return "rows without a key" if table["key"].null_count else table
 
 

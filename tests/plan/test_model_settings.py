@@ -22,6 +22,7 @@ from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 from transformers.models.phimoe.modeling_phimoe import PhimoeRotaryEmbedding
 
 from raybt.config import Model
+from raybt.engine.features import reach
 from raybt.errors import UserError
 from raybt.plan import known, model_settings
 from raybt.plan.model_facts import resolve_model
@@ -216,9 +217,10 @@ def test_the_switch_is_where_transformers_changes_what_position_one_gets(config,
     made = config(max_position_embeddings=8192, rope_parameters={"rope_theta": 1e4, **rope})
     switch = rope_switch(made.to_dict())
     assert switch == (8192 if config is LlamaConfig else 4096)
+    assert reach(made) == switch  # the engine reads transformers' config, planning config.json without torch
     assert torch.equal(first(2), first(switch)) and not torch.equal(first(switch), first(switch + 1))
     same = config(max_position_embeddings=8192, rope_parameters={"rope_theta": 1e4, "rope_type": "default"})
-    assert rope_switch(same.to_dict()) is None
+    assert rope_switch(same.to_dict()) is reach(same) is None
 
 
 def rope(kind="llama", **settings):
