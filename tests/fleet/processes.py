@@ -27,6 +27,7 @@ def started(*words, log, cwd=None, **environment):
             cwd=cwd,
             env={**os.environ, **LOOPBACK_ONLY, "PATH": as_activated(), **environment},
             start_new_session=True,
+            preexec_fn=heed_interrupts,
         )
     family: dict[int, psutil.Process] = {}
     try:
@@ -39,6 +40,11 @@ def started(*words, log, cwd=None, **environment):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def heed_interrupts() -> None:
+    """As at a terminal: what `nohup make test &` starts would ignore Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def as_activated() -> str:
