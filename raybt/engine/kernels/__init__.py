@@ -5,5 +5,14 @@ compiled when a model needs it, and done without where there is no compiler.
 """
 
 import importlib.util
+import os
+
+import torch
 
 HAVE_TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def by_triton(device: torch.device) -> bool:
+    """Whether Triton's kernels run there: on a GPU, and in its interpreter on a CPU, slowly, to be tested."""
+    return HAVE_TRITON and (device.type == "cuda" or INTERPRETED)
