@@ -45,7 +45,8 @@ def test_gpu_path_on_the_cpu(numbers):
     assert {(row["slots"], row["sites"]) for row in found["steps"]} == {
         (s, k) for s in (16, 32) for k in ("none", "one", "all")
     }
-    assert all(row["tokens_per_second"] > 0 and 0 < row["share_of_floor"] < 1 for row in found["steps"])
+    assert all(row["tokens_per_second"] > 0 and row["share_of_floor"] > 0 for row in found["steps"])
+    assert found["product_operations_per_second"] > 0 and set(found["rivals"]) >= {"A", "B"}
 
 
 def test_without_a_gpu_it_says_so_in_one_line():

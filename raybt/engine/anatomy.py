@@ -52,6 +52,7 @@ class Anatomy:
             models whose attention is not the plain one.
         faults: `decode`, `scan` or `lens` -> why raybt does not do it with this architecture.
         notes: what a run should say of how the model was loaded.
+        fusion: how decoders compute its step unless told otherwise; see `fusion.FUSIONS`.
     """
 
     model: Any  # a PreTrainedModel, whose attributes type checkers take for tensors
@@ -60,6 +61,7 @@ class Anatomy:
     texts: str = "shared"
     faults: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    fusion: str = "none"
 
     @property
     def sites(self) -> tuple[str, ...]:

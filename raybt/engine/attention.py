@@ -10,10 +10,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from raybt.engine.kernels import HAVE_TRITON
+from raybt.engine.kernels import by_triton
 from raybt.engine.kernels.cpu_attend import attend_slots as attend_on_cpu
 from raybt.engine.kernels.cpu_attend import fitting
-from raybt.engine.masks import Sight
+from raybt.engine.masks import Sight, Unmasked
+from raybt.engine.rotary import ROTARY
 
 NAME = "raybt"  # what the decode step sets in the place of "sdpa"
 BLIND = ("s_aux", "position_bias")  # what a layer may ask of its attention that the kernels do not do
@@ -41,10 +42,15 @@ def attend(
     Returns:
         [slots, 1, heads, dim], and no weights.
     """
-    if query.shape[2] == 1 and SEEN and not any(kwargs.get(name) is not None for name in BLIND):
+    query, sight = ROTARY.query(query), SEEN[-1] if SEEN else None
+    if isinstance(sight, Sight):
+        sight.asked += 1
+    if query.shape[2] == 1 and sight and not any(kwargs.get(name) is not None for name in BLIND):
         out = _by_kernel(query, key, value, attention_mask, scaling, kwargs.get("softcap"))
         if out is not None:
             return out, None
+    if isinstance(sight, Unmasked):
+        raise RuntimeError("a layer whose attention no kernel takes came after all layers had been served by one")
     if query.shape[2] != 1 or key.shape[1] == query.shape[1]:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     slots, heads, _, dim = query.shape
@@ -58,12 +64,13 @@ def _by_kernel(
 ) -> Tensor | None:
     """What `attend` gives, by a kernel of raybt's own; None where none takes these."""
     sight = SEEN[-1]
-    if query.is_cuda and HAVE_TRITON:
+    if by_triton(query.device):
         from raybt.engine.kernels.attend import attend_slots, fits
 
         if fits(query, key, value):
+            sight.served += 1
             return attend_slots(query, key, value, sight.positions, sight.first(mask), scaling, softcap)
-    if softcap is None and not torch.compiler.is_compiling():
+    if softcap is None and not torch.compiler.is_compiling() and isinstance(sight, Sight):
         made = fitting(query, key, value)
         if made:
             return attend_on_cpu(made, query, key, value, sight.first(mask), sight.positions, scaling)
@@ -74,11 +81,11 @@ AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-SEEN: list[Sight] = []  # for the kernels: transformers passes them no such thing
+SEEN: list[Sight | Unmasked] = []  # for the kernels: transformers passes them no such thing
 
 
 @contextmanager
-def decoding(model: Any, sight: Sight) -> Iterator[None]:
+def decoding(model: Any, sight: Sight | Unmasked) -> Iterator[None]:
     """The model's attention is `attend` within this block, where it was sdpa; prefill keeps the stock one."""
     config = model.config
     stock = config._attn_implementation

@@ -29,6 +29,11 @@ class Bank:
         stacked = torch.cat(padded) if tables else torch.zeros(1, widest)
         self.rows = stacked.to(device)
 
+    def on(self, device: torch.device) -> "Bank":
+        """This bank with its vectors on a device."""
+        self.rows = self.rows.to(device)
+        return self
+
     def find(self, name: str | None) -> tuple[int, int, float]:
         """(first row, rows, norm of the first) of a named vector."""
         assert name is not None, "an operation that needs a vector names one"

@@ -10,23 +10,26 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy, split
 from raybt.engine.attention import decoding
 from raybt.engine.bank import Bank
-from raybt.engine.cache import GRAIN, Prefixes, SlotCache, rounded
+from raybt.engine.cache import GRAIN, SlotCache, rounded
+from raybt.engine.exits import Exits
 from raybt.engine.features import reach
+from raybt.engine.fusion import compiled, fused, swaps_of
 from raybt.engine.graph import Graphs
 from raybt.engine.hooks import Hooks
-from raybt.engine.kernels import HAVE_TRITON
-from raybt.engine.masks import Masks
+from raybt.engine.kernels import by_triton
+from raybt.engine.masks import Masks, Sight, Unmasked
 from raybt.engine.memory import is_out_of_memory
 from raybt.engine.noise import Race, integers
 from raybt.engine.packed import packed, packs_of
-from raybt.engine.receipts import Triggers, receipt_error
+from raybt.engine.prefill import Prefixes
+from raybt.engine.receipts import Triggers
+from raybt.engine.refusal import refusal
 from raybt.engine.request import Completion, Request, Sampling, failed
-from raybt.engine.sampling import choose, fused
-from raybt.engine.slots import Slots
+from raybt.engine.sampling import choose, kernel_for
+from raybt.engine.slots import Slots, Standing, columns_of
+from raybt.engine.transfer import Fetched, sent
 
-LOOK_EVERY = 8
-"""Steps between two looks at the finished flags on a GPU, where each look waits for the device."""
-WINDOW_GRAIN = 256
+WINDOW_GRAIN = 256  # of attended lengths on a GPU, where each is a graph of its own
 
 
 class Decoder:
@@ -35,6 +38,9 @@ class Decoder:
     Every step is one forward pass of the stock model over all slots, whatever their conditions. A slot
     whose row ends is refilled from the queue at once. Tokens do not depend on which rows share a batch.
 
+    On a GPU nothing here waits for the step just launched: the host looks at how slots stand one step behind, and what
+    ended rows have written is copied out while later steps run.
+
     Args:
         anatomy: the model and its sites.
         sampling: how tokens are chosen.
@@ -42,6 +48,8 @@ class Decoder:
         length: longest row that must fit: prompt and new tokens together.
         bank: the vectors that rows' terms name.
         triggers: token-id n-grams for rows whose positions are `after_trigger`.
+        fusion: one of `fusion.FUSIONS`; None takes the one that was proved when the model was loaded.
+        capture: on a GPU, launch steps as graphs.
     """
 
     def __init__(
@@ -52,33 +60,41 @@ class Decoder:
         length: int = 1024,
         bank: Bank | None = None,
         triggers: Triggers = (),
+        fusion: str | None = None,
+        capture: bool = True,
     ):
         assert slots >= GRAIN, f"batches under {GRAIN} make a row's logits depend on its neighbours"
         self.anatomy, self.sampling, self.length = anatomy, sampling, length
         self.bank, self.triggers = bank, tuple(triggers)
+        self.fusion = anatomy.fusion if fusion is None else fusion
         self.reach = reach(anatomy.model.config)
         self.queue: deque[Request] = deque()
         self.notes: list[str] = []
-        self.look_every = LOOK_EVERY if anatomy.device.type == "cuda" else 1
         self.steps = self.row_steps = self.slot_steps = 0
-        self.draw = None if sampling.greedy else fused(anatomy.device)
+        self.draw = None if sampling.greedy else kernel_for(anatomy.device)
         self.packs, self.masks = packs_of(anatomy.model), Masks(anatomy.model)
-        self.captures = anatomy.device.type == "cuda" and HAVE_TRITON and not split(anatomy)
+        self.swaps = swaps_of(anatomy.model, self.fusion)
+        self.model = compiled(anatomy.model) if self.fusion == "compiled" else anatomy.model
+        self.kernels = by_triton(anatomy.device) and not split(anatomy)
+        self.captures = capture and self.kernels
         self.allocate(slots)
 
     @torch.inference_mode()
     def allocate(self, slots: int) -> None:
         """Everything whose size is a number of slots."""
-        anatomy = self.anatomy
-        self.hooks = Hooks(anatomy, slots, self.bank)
-        self.prefixes = Prefixes(anatomy, self.hooks)
+        anatomy, device = self.anatomy, self.anatomy.device
+        self.hooks = Hooks(anatomy, slots, self.bank, kernel=self.kernels and self.fusion != "compiled")
+        self.prefixes = Prefixes(anatomy, self.hooks, self.kernels, self.reach)
         self.cache = SlotCache(anatomy, slots, self.length)
-        self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, anatomy.device, self.triggers)
+        self.slots = Slots(slots, rounded(self.length), anatomy.eos_ids, device, self.triggers)
         self.race = Race(slots, anatomy.vocabulary) if self.draw is None and not self.sampling.greedy else None
-        self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=anatomy.device)
-        self.graphs = Graphs(anatomy.device if self.captures else torch.device("cpu"))
+        self.draws = torch.zeros(slots, self.cache.capacity, dtype=torch.long, device=device)
+        self.unmasked: Unmasked | None = None
+        self.graphs = Graphs(device, self.captures, self.notes.append)
         self.requests: list[Request | None] = [None] * slots
         self.started = [0.0] * slots
+        self.tenants = [0] * slots  # rows that each slot has had
+        self.exits = Exits(self.hooks, anatomy.eos_ids, self.triggers)
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queue rows; they start, in order, as slots come free."""
@@ -92,7 +108,7 @@ class Decoder:
 
     @property
     def busy(self) -> bool:
-        return bool(self.queue) or any(self.requests)
+        return bool(self.queue or self.exits.leaving) or any(self.requests)
 
     @torch.inference_mode()
     def step(self) -> list[Completion]:
@@ -106,8 +122,7 @@ class Decoder:
         except RuntimeError as error:
             if not is_out_of_memory(error) or len(self.requests) < 2 * GRAIN:
                 raise
-            self.halve()
-            return refused
+            return refused + self.halve()
         return refused + self.collect()
 
     def advance(self) -> None:
@@ -117,34 +132,45 @@ class Decoder:
         self.slots.record(tokens, usable)
 
     def window(self) -> int:
-        """Positions attended to at this step; on a GPU coarser, since each length is a graph of its own."""
-        grain = WINDOW_GRAIN if self.captures else GRAIN
+        """Positions attended to at this step. Kernels read each slot to its own; else on a GPU it is coarser."""
+        if self.unmasked:
+            return self.cache.capacity
+        grain = WINDOW_GRAIN if self.anatomy.device.type == "cuda" else GRAIN
         return min(-(-self.slots.window() // grain) * grain, self.cache.capacity)
 
     def captured_by(self) -> tuple:
         """All that a step depends on beside what lies in buffers on the device."""
-        hooks, slots = self.hooks, self.slots
-        state = frozenset(hooks.used), frozenset(hooks.directed), hooks.resampling, slots.forcing, slots.watching
-        return (self.cache.window, *state)
+        awake, slots, bank = self.hooks.awake, self.slots, self.hooks.bank.rows.data_ptr()
+        state = frozenset(awake.used), frozenset(awake.directed), awake.resampling, slots.forcing, slots.watching
+        return (self.cache.window, self.unmasked is None, bank, *state)
 
     def forward(self) -> Tensor:
         """Logits of every slot's next token, [slots, vocabulary]."""
         self.hooks.arm(self.slots.gate(), self.drawn())
         self.cache.stand(self.slots.positions)
-        sight = self.masks(self.slots.positions, self.cache.window)
-        with packed(self.packs), self.hooks.on(), decoding(self.anatomy.model, sight):
-            output = self.anatomy.model(
+        sight = self.sight()
+        with packed(self.packs), fused(self.swaps), self.hooks.on(), decoding(self.anatomy.model, sight):
+            output = self.model(
                 input_ids=self.slots.tokens[:, None],
                 position_ids=self.slots.positions[:, None],
                 attention_mask=sight.masks,
                 past_key_values=self.cache,
                 use_cache=True,
             )
+        if isinstance(sight, Sight) and self.kernels and sight.superfluous:
+            self.unmasked = Unmasked(self.masks, self.slots.positions)
         return output.logits[:, -1]
+
+    def sight(self) -> Sight | Unmasked:
+        """What each slot sees at this step."""
+        if self.unmasked is None:
+            return self.masks(self.slots.positions, self.cache.window)
+        self.unmasked.move()
+        return self.unmasked
 
     def drawn(self) -> Tensor | None:
         """[slots] this step's draws for `resample`, one at each input position."""
-        return self.draws.gather(1, self.slots.positions[:, None])[:, 0] if self.hooks.resampling else None
+        return self.draws.gather(1, self.slots.positions[:, None])[:, 0] if self.hooks.awake.resampling else None
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [slots], and whether the logits were usable [slots]."""
@@ -159,90 +185,84 @@ class Decoder:
         for slot, request in enumerate(self.requests):
             while request is None and self.queue:
                 request = self.queue.popleft()
-                problem = self.refusal(request)
+                problem = refusal(request, self.hooks, self.cache.capacity, self.reach)
                 if problem:
                     refused.append(failed(request, problem))
                     request = None
                 else:
-                    self.start(slot, request)
                     started.append((slot, request))
         if started:
-            self.slots.start(started)
+            self.start(started)
         return refused
 
-    def refusal(self, request: Request) -> str | None:
-        needed = len(request.prompt) + request.max_new_tokens
-        sites = [term.site for term in request.active]
-        unknown = [site for site in sites if site not in self.hooks.index]
-        absent = [str(t.vector) for t in request.active if t.vector is not None and t.vector not in self.hooks.bank]
-        if not request.prompt or request.max_new_tokens < 1:
-            return "a row needs at least one prompt token and one new token"
-        if needed > self.cache.capacity:
-            return f"prompt and new tokens need {needed} positions; the slots hold {self.cache.capacity}"
-        if self.reach is not None and needed > self.reach:
-            return (
-                f"prompt and new tokens need {needed} positions; beyond {self.reach} this model's rows disturb others"
-            )
-        if len(set(sites)) < len(sites):
-            return "a site may carry one operation in a row"
-        if unknown:
-            return f"the model has no site {', '.join(unknown)}"
-        return f"the bank has no vector {', '.join(absent)}" if absent else None
+    def start(self, started: list[tuple[int, Request]]) -> None:
+        """Prefill what is not yet, and give slots their rows: what the device needs for them goes there in one go."""
+        for slot, request in started:  # first of all, so that a row is not lost where memory runs out
+            self.requests[slot], self.started[slot] = request, time.perf_counter()
+            self.tenants[slot] += 1
+        prefixes = [self.prefixes.get(request, self.queue) for _, request in started]
+        for (slot, request), prefix in zip(started, prefixes, strict=True):
+            if prefix.store is not None:
+                self.cache.fill(slot, prefix.store)
+            self.hooks.wake(slot, request.active)
+            if self.race:
+                self.race.start(slot, request.stream)
+            if any(term.operation == "resample" for term in request.active):
+                drawn = torch.from_numpy(integers(request.stream, self.cache.capacity))
+                self.draws[slot] = sent(self.anatomy.device, drawn)[0]
+        numbers, spans = self.hooks.columns([request.active for _, request in started])
+        state, slots = columns_of(request for _, request in started), torch.tensor([slot for slot, _ in started])
+        where, state, numbers, spans = sent(self.anatomy.device, slots, state, numbers, spans)
+        self.slots.start(started, where, state)
+        self.hooks.assign(where, (numbers, spans), [prefix.touched for prefix in prefixes])
 
-    def start(self, slot: int, request: Request) -> None:
-        self.requests[slot], self.started[slot] = request, time.perf_counter()
-        prefix = self.prefixes.get(request)
-        if prefix.store is not None:
-            self.cache.fill(slot, prefix.store)
-        self.hooks.assign(slot, request.active, prefix.touched)
-        if self.race:
-            self.race.start(slot, request.stream)
-        if any(term.operation == "resample" for term in request.active):
-            self.draws[slot] = torch.from_numpy(integers(request.stream, self.cache.capacity)).to(self.draws.device)
-
+    @torch.inference_mode()
     def collect(self) -> list[Completion]:
-        """Finished rows, taken out of their slots. Looks at the device only every few steps."""
-        occupied = [slot for slot, request in enumerate(self.requests) if request is not None]
-        if not occupied:
-            return []
-        self.slots.advanced()
-        self.steps += 1
-        self.row_steps += len(occupied)
-        self.slot_steps += len(self.requests)
-        if self.steps % self.look_every:
-            return []
-        ended = self.slots.ended(occupied)
+        """Rows that have ended. Their slots are free at once; they are given back when they have reached the host."""
+        if any(self.requests):
+            self.slots.advanced()
+            self.steps += 1
+            self.slot_steps += len(self.requests)
+            self.exits.look(self.slots, self.tenants)
+        for tenants, standing in self.exits.seen():
+            self.leave(tenants, standing)
+        return self.exits.arrived(wait=not any(self.requests))
+
+    def leave(self, tenants: list[int], standing: Standing) -> None:
+        """Free the slots of rows that had ended; rows that came since are not meant."""
+        rows, ended = [], []
+        for slot, request in enumerate(self.requests):
+            if request is None or tenants[slot] != self.tenants[slot]:
+                continue
+            self.row_steps += 1
+            if not standing.running[slot]:
+                rows.append((request, self.started[slot], standing.steps[slot], bool(standing.usable[slot])))
+                ended.append(slot)
         if not ended:
-            return []
-        taken, receipts = self.slots.take(ended), self.hooks.receipts(ended)
-        return [self.finish(slot, *row, receipt) for slot, row, receipt in zip(ended, taken, receipts, strict=True)]
+            return
+        where = sent(self.anatomy.device, torch.tensor(ended))[0]
+        copies = Fetched(self.slots.written.index_select(0, where), self.hooks.now.touched.index_select(1, where))
+        self.exits.leave(rows, copies)
+        self.slots.free(ended)
+        for slot in ended:
+            self.requests[slot] = None
+            if self.race:
+                self.race.free(slot)
+            if not standing.usable[slot]:
+                self.cache.clear(slot)
 
-    def finish(self, slot: int, written: list[int], usable: bool, receipt: dict[str, int]) -> Completion:
-        request = self.requests[slot]
-        assert request is not None
-        self.requests[slot] = None
-        if self.race:
-            self.race.free(slot)
-        seconds = time.perf_counter() - self.started[slot]
-        if not usable:
-            self.cache.clear(slot)
-        error = None if usable else "the model gave NaN or infinite logits"
-        error = error or receipt_error(request, receipt, written, self.triggers)
-        if error:
-            return Completion(request.key, tuple(written), "error", receipt, error, seconds)
-        reason = "eos" if written[-1] in self.anatomy.eos_ids else "length"
-        return Completion(request.key, tuple(written), reason, receipt, None, seconds)
-
-    def halve(self) -> None:
+    def halve(self) -> list[Completion]:
         """Memory ran out: half the slots, and the rows in flight from their start (their tokens stay the same)."""
         slots = len(self.requests) // 2 // GRAIN * GRAIN
         self.notes.append(f"out of memory with {len(self.requests)} slots; went on with {slots}")
+        done = self.exits.arrived(wait=True)
         self.queue.extendleft(reversed([request for request in self.requests if request is not None]))
         self.close()
-        del self.cache, self.prefixes, self.slots, self.race, self.draws, self.graphs
+        del self.cache, self.prefixes, self.slots, self.race, self.draws, self.graphs, self.unmasked
         if self.anatomy.device.type == "cuda":
             torch.cuda.empty_cache()
         self.allocate(slots)
+        return done
 
     def close(self) -> None:
         """Take the hooks off the model."""

@@ -4,46 +4,81 @@ from collections.abc import Callable, Hashable
 
 import torch
 
+from raybt.engine.memory import is_out_of_memory
+from raybt.errors import first_line
+
 
 class Graphs:
     """Captures steps by key and replays them; on the CPU it calls them.
 
-    The first call of a key runs the step as it is, on a side stream, which also lets kernels compile and libraries make
-    their plans. The second captures it and replays the capture, and so do all later ones. No step is run twice.
+    The first call of a key runs the step as it is, on the stream on which it will be captured, which also lets kernels
+    compile and libraries make their plans. The second captures it and replays the capture, and so do all later ones. No
+    step is run twice.
 
     A key must hold everything on the host that the step depends on; whatever else changes lies in buffers.
 
     Args:
         device: where the steps run.
+        captures: False calls every step.
+        told: called with a note where a capture fails; this step and all later ones are then called.
         most: graphs to keep; with more keys than this, new ones run uncaptured.
     """
 
-    def __init__(self, device: torch.device, most: int = 32):
-        self.device, self.most = device, most
+    def __init__(
+        self,
+        device: torch.device,
+        captures: bool = True,
+        told: Callable[[str], None] = lambda note: None,
+        most: int = 32,
+    ):
+        self.device, self.told, self.most = device, told, most
+        self.captures = captures and device.type == "cuda"
         self.warm: set[Hashable] = set()
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        if self.captures:
+            self._make_ready()
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
-        if self.device.type != "cuda":
+        if key in self.graphs:
+            self.graphs[key].replay()
+        elif not self.captures:
             step()
-        elif key in self.graphs:
-            self.graphs[key].replay()
         elif key in self.warm and len(self.graphs) < self.most:
-            self.graphs[key] = self._capture(step)
-            self.graphs[key].replay()
+            self._capture_first(key, step)
         else:
             self._run_aside(step)
             self.warm.add(key)
 
-    def _run_aside(self, step: Callable[[], None]) -> None:
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
+    def _capture_first(self, key: Hashable, step: Callable[[], None]) -> None:
+        """A capture runs nothing, so one that failed has changed nothing, and the step is still to be run."""
+        try:
+            self.graphs[key] = self._capture(step)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self.captures = False
+            self.told(f"a step could not be captured, and goes on uncaptured, more slowly: {first_line(error, 200)}")
             step()
-        torch.cuda.current_stream(self.device).wait_stream(side)
+        else:
+            self.graphs[key].replay()
+
+    def _make_ready(self) -> None:
+        """One stream for all warm steps and captures, and one pool of memory for all graphs: none runs beside another.
+
+        A stream or a pool of its own for each would hold as much memory as a step takes, each time.
+        """
+        self.stream = torch.cuda.Stream(self.device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def _run_aside(self, step: Callable[[], None]) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            step()
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """Thread by thread: what another thread allocates or copies meanwhile neither breaks nor enters the capture."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             step()
         return graph

@@ -17,10 +17,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.architecture import Proof, lacking, prove_architecture
-from raybt.engine.cache import pairs_of
 from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
-from raybt.engine.sampling import fused
+from raybt.engine.prefill import pairs_of
+from raybt.engine.sampling import kernel_for
 from raybt.engine.wiring import prove_wiring
 from raybt.errors import UserError, first_line
 
@@ -186,7 +186,7 @@ def numerics_class(anatomy: Anatomy, slots: int) -> str:
     dtype = str(anatomy.model.dtype).removeprefix("torch.")
     versions = (f"torch={torch.__version__}", f"transformers={transformers.__version__}")
     products = "linear=packed" if packs_of(anatomy.model) else "linear=torch"
-    draws = "draws=kernel" if fused(anatomy.device) else "draws=torch"
+    draws = "draws=kernel" if kernel_for(anatomy.device) else "draws=torch"
     return "|".join([device, dtype, attention_of(anatomy), products, draws, f"slots={slots}", *versions])
 
 

@@ -3,7 +3,8 @@
 import torch
 
 from raybt.engine.anatomy import Anatomy
-from raybt.engine.cache import GRAIN, prefilled, rounded
+from raybt.engine.cache import GRAIN, rounded
+from raybt.engine.prefill import prefilled
 from raybt.errors import UserError
 
 ON_CPU = 64

@@ -11,18 +11,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from raybt.engine.kernels import HAVE_TRITON, cpu_sample
+from raybt.engine.kernels import by_triton, cpu_sample
 from raybt.engine.request import Sampling
 
 Draw = Callable[[Tensor, Sampling, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def fused(device: torch.device) -> Draw | None:
+def kernel_for(device: torch.device) -> Draw | None:
     """A kernel that draws as `choose` does and makes the noise itself; None where there is none.
 
     It takes logits [rows, vocabulary], the rule, and each row's stream and step, both [rows] int64.
     """
-    if device.type == "cuda" and HAVE_TRITON:
+    if by_triton(device):
         from raybt.engine.kernels.sample import sample
 
         return sample

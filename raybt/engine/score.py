@@ -8,7 +8,6 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
-from raybt.engine.graph import Graphs
 from raybt.engine.receipts import Triggers
 from raybt.engine.request import Request, Sampling
 
@@ -17,9 +16,8 @@ class Recorder(Decoder):
     """A decoder that keeps every row's logits."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs, capture=False)  # a replayed graph would record nothing
         self.seen: dict[str, list[Tensor]] = {}
-        self.graphs = Graphs(torch.device("cpu"))  # a replayed graph would record nothing
 
     def forward(self) -> Tensor:
         logits = super().forward()
@@ -51,7 +49,6 @@ def forced_logits(
     rows = [replace(row, forced=tokens[row.key], max_new_tokens=len(tokens[row.key])) for row in requests]
     length = max(len(row.prompt) + row.max_new_tokens for row in rows)
     recorder = Recorder(anatomy, Sampling(greedy=True), slots, length, bank, triggers)
-    recorder.look_every = 1
     try:
         for completion in recorder.run(rows):
             if completion.error:

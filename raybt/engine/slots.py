@@ -1,11 +1,15 @@
 """The state of every slot, on the device, so that a step needs nothing from the host."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from raybt.engine.cache import GRAIN, rounded
 from raybt.engine.receipts import Triggers
 from raybt.engine.request import EVER, Request
+from raybt.engine.transfer import Fetched, sent
 
 FIELDS = ("tokens", "positions", "steps", "limits", "running", "usable", "first", "last", "after", "matched", "stream")
 NEVER = -2 * EVER  # the step of a match that has not happened
@@ -44,22 +48,27 @@ class Slots:
         self.triggers = _padded(triggers).to(device)  # [triggers, longest], -1 on the left
         self.recent = torch.full((slots, self.triggers.shape[1]), -2, device=device)  # the last tokens written
 
-    def start(self, started: list[tuple[int, Request]]) -> None:
-        """Put rows at their first step, which reads the last prompt token."""
-        slots = [slot for slot, _ in started]
-        columns = torch.tensor([_column(request) for _, request in started], dtype=torch.long).T
-        self.state[:, slots] = columns.to(self.state.device)
-        self.recent[slots] = -2
+    def start(self, started: list[tuple[int, Request]], where: Tensor, columns: Tensor) -> None:
+        """Put rows at their first step, which reads the last prompt token.
+
+        Args:
+            where: [rows] their slots, on the device.
+            columns: [fields, rows] as `columns` gave them, on the device.
+        """
+        self.state.index_copy_(1, where, columns)
+        self.recent.index_fill_(0, where, -2)
         for slot, request in started:
             self.reach[slot] = len(request.prompt) - 1
             self.watching |= request.positions == "after_trigger"
-            if request.forced or self.forcing:
-                self._force(slot, request.forced)
+        if self.forcing or any(request.forced for _, request in started):
+            self._force(where, [request.forced for _, request in started])
 
-    def _force(self, slot: int, forced: tuple[int, ...]) -> None:
+    def _force(self, where: Tensor, forced: list[tuple[int, ...]]) -> None:
         self.forcing = True
-        self.forced[slot] = -1
-        self.forced[slot, : len(forced)] = torch.tensor(forced, dtype=torch.long)
+        rows = torch.full((len(forced), self.forced.shape[1]), -1)
+        for row, tokens in zip(rows, forced, strict=True):
+            row[: len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        self.forced.index_copy_(0, where, *sent(self.forced.device, rows))
 
     def gate(self) -> Tensor:
         """[slots] bool: rows whose intervention is on at this step."""
@@ -103,18 +112,31 @@ class Slots:
         """The host's part of a step: every occupied slot may have moved on by one."""
         self.reach = [reach + (reach >= 0) for reach in self.reach]
 
-    def ended(self, occupied: list[int]) -> list[int]:
-        """Which of the occupied slots hold a row that has ended. Waits for the device."""
-        running = self.running.tolist()
-        return [slot for slot in occupied if not running[slot]]
+    def look(self) -> Fetched:
+        """A copy of how slots stand after the steps so far; see `Standing`."""
+        return Fetched(self.state[FIRST : FIRST + len(Standing._fields)])
 
-    def take(self, slots: list[int]) -> list[tuple[list[int], bool]]:
-        """Finished slots' tokens, and whether their logits were usable throughout."""
-        steps, usable = self.steps.tolist(), self.usable.tolist()
+    def free(self, slots: Iterable[int]) -> None:
+        """The host's part of a row's end."""
         for slot in slots:
             self.reach[slot] = -1
-        written = self.written[slots].cpu()
-        return [(row[: steps[slot]].tolist(), bool(usable[slot])) for slot, row in zip(slots, written, strict=True)]
+
+
+class Standing(NamedTuple):
+    """How every slot stood when it was looked at, in the order of the state's fields; [slots] each."""
+
+    steps: list[int]
+    limits: list[int]
+    running: list[int]
+    usable: list[int]
+
+
+FIRST = FIELDS.index(Standing._fields[0])
+
+
+def columns_of(requests: Iterable[Request]) -> Tensor:
+    """[fields, rows] rows' first states, on the host."""
+    return torch.tensor([_column(request) for request in requests], dtype=torch.long).T
 
 
 def _column(request: Request) -> list[int]:

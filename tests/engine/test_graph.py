@@ -104,7 +104,7 @@ def test_on_the_cpu_a_step_is_called_once_a_run():
 @torch.inference_mode()
 def test_the_key_of_a_graph_holds_what_the_host_decides(decoder):
     before = decoder.captured_by()
-    decoder.hooks.assign(0, (Term("mlp.0"),))
+    decoder.hooks.wake(0, (Term("mlp.0"),))
     assert decoder.captured_by() != before
     before = decoder.captured_by()
     decoder.cache.window += 16

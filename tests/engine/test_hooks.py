@@ -56,9 +56,10 @@ def test_a_frozen_hook_voids_its_rows(toy, rows):
 
 def test_a_hook_that_touches_too_much_voids_the_row(toy, rows):
     def smear(hooks):
-        assign = hooks.assign
+        columns, wake = hooks.columns, hooks.wake
         more = scaled([("mlp.1", 0.9)])
-        hooks.assign = lambda slot, terms, touched: assign(slot, (*terms, *more), touched)
+        hooks.columns = lambda interventions: columns([(*terms, *more) for terms in interventions])
+        hooks.wake = lambda slot, terms: wake(slot, (*terms, *more))
 
     assert "mlp.1" in run(toy, rows, smear)["base"].error
 

@@ -8,7 +8,6 @@ import torch
 from raybt.engine.anatomy import dissect
 from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
-from raybt.engine.graph import Graphs
 from raybt.engine.request import Request, Sampling, Term
 from tests.engine.families import family
 from tests.engine.reference import is_on
@@ -111,8 +110,7 @@ def test_a_graph_that_replays_old_numbers_or_without_a_hook_voids_its_rows(small
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_captured_steps_write_and_count_what_uncaptured_ones_do():
     anatomy = dissect(family("qwen2").cuda())
-    plain = Decoder(anatomy, Sampling(0.7), 16, 64)
-    plain.graphs = Graphs(torch.device("cpu"))
+    plain = Decoder(anatomy, Sampling(0.7), 16, 64, capture=False)
     captured = Decoder(anatomy, Sampling(0.7), 16, 64)
     ours, theirs = written(captured, REPLAYED), written(plain, REPLAYED)
     assert captured.graphs.graphs

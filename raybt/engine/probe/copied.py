@@ -7,9 +7,10 @@ from torch import Tensor
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.attention import decoding
-from raybt.engine.cache import GRAIN, SlotCache, pairs_of, rounded, stacked
+from raybt.engine.cache import GRAIN, SlotCache, rounded
 from raybt.engine.masks import Masks
 from raybt.engine.packed import packed, packs_of
+from raybt.engine.prefill import pairs_of, stacked
 
 BYTES = 1 << 30
 """Of keys and values of one step, at most: a long text is read by fewer rows at once."""

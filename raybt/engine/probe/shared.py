@@ -15,9 +15,9 @@ from transformers.cache_utils import CacheLayerMixin
 from transformers.masking_utils import sdpa_mask
 
 from raybt.engine.anatomy import Anatomy
-from raybt.engine.cache import pairs_of
 from raybt.engine.masks import Masks
 from raybt.engine.packed import packed, packs_of
+from raybt.engine.prefill import pairs_of
 from raybt.engine.probe.copied import CopiedText
 
 NAME = "raybt_shared"
