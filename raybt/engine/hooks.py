@@ -112,7 +112,7 @@ class Hooks:
             along = (parts.float() * v).sum(-1, keepdim=True)
             y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
         touched.add_(changing)
-        return y.to(x.dtype) if alone else y.to(x.dtype).reshape(x.shape)
+        return y.to(x.dtype).reshape(x.shape)  # else of the gain's strides, with which torch multiplies row by row
 
     def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
         """Set this step's coefficients.

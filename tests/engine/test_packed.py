@@ -8,9 +8,12 @@ from torch import nn
 
 from raybt.engine import packed as module
 from raybt.engine.anatomy import dissect
+from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
 from raybt.engine.load import numerics_class
 from raybt.engine.packed import HAVE_PACKED, independent, packable, packed, packs_of
+from raybt.engine.probe.scan import read_rows
+from raybt.engine.probe.shared import prefilled_text
 from raybt.engine.request import Request, Sampling, Term
 from tests.engine.families import family
 
@@ -137,3 +140,16 @@ def test_a_model_writes_what_it_writes_with_any_number_of_slots(toy, prompts):
             decoder.close()
 
     assert written(16) == written(64) == written(96)
+
+
+@pytest.mark.parametrize("term", [("scale", 1.0), ("add", 0.0, "v")])
+def test_what_a_hook_gives_is_laid_out_as_what_it_got(model, term):
+    """Else torch's own product of it is another, slower one, whose bits depend on the number of rows."""
+    anatomy, seen = dissect(model), []
+    text = prefilled_text(anatomy, tuple(range(5, 25)))
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    handles = [one.register_forward_pre_hook(lambda _m, args: seen.append(args[0])) for one in linears]
+    read_rows(text, [(15, tuple(Term(site, *term) for site in anatomy.sites))] * 32, Bank({"v": torch.ones(48)}))
+    for handle in handles:
+        handle.remove()
+    assert len(seen) == len(linears) and all(x.stride() == (x.shape[-1], x.shape[-1], 1) for x in seen)
