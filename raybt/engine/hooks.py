@@ -76,7 +76,7 @@ class Hooks:
             along = (parts.float() * v).sum(-1, keepdim=True)
             y = y + (push.T[..., None].to(x.device) + pull.T[..., None].to(x.device) * along) * v
         touched.add_(changing)
-        return y.to(x.dtype) if alone else y.to(x.dtype).reshape(x.shape)
+        return y.to(x.dtype).reshape(x.shape)  # else of the gain's strides, with which torch multiplies row by row
 
     def _by_kernel(self, point: Point, x: Tensor, live: Coefficients, rows: slice, directed: bool) -> Tensor:
         from raybt.engine.kernels.act import act

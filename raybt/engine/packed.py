@@ -3,12 +3,16 @@
 torch hands a linear layer's fp32 product to MKL, which lays the weights out anew at every call and, on CPUs of another
 maker than its own, uses vectors of half the width. oneDNN with weights laid out once is over twice as fast there, and
 gives a row the same bits whatever the number of rows. The price is a second copy of the weights.
+
+Where oneDNN has no kernel for laid-out weights (torch 2.11's on a CPU with AVX2; 2.13's has one) it leaves them as they
+are and computes the last rows of a product by other code than those before. So a model's weights are packed only if a
+trial at each of its shapes shows that a row's bits do not depend on the number of rows.
 """
 
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +23,10 @@ LARGEST = 4 * 2**30
 """Bytes of packed copies of one model at most. A fixed number and not the free memory: it decides the last bits."""
 FEW = 16
 """With fewer rows the stock way is faster."""
+TRIED = (160, 64, 16, 17, 19, 21, 22, 23)
+"""Numbers of rows of a trial: whole tiles of 6 or 8 rows, and what remains of one."""
+WORK = 2**25
+"""Multiplications of one product of a trial at most: about a millisecond, as long as oneDNN takes to prepare one."""
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that read one tensor and so are one product, on small models faster than two or three."""
 HAVE_PACKED = (
@@ -102,9 +110,10 @@ def packs_of(model: Any) -> list[Packed]:
 
 
 def packable(model: Any) -> list[list[nn.Linear]]:
-    """Plain fp32 linear layers on the CPU, those that belong together side by side; all, or none if they are too large.
+    """Plain fp32 linear layers on the CPU, those that belong together side by side.
 
-    Layers that something else wraps already stay as they are.
+    All or none: none if they are too large, or if the rows of one of them are not `independent`. Layers that something
+    else wraps already stay as they are.
     """
     if not HAVE_PACKED:
         return []
@@ -113,7 +122,25 @@ def packable(model: Any) -> list[list[nn.Linear]]:
         return []
     groups = [group for parent in model.modules() for group in _siblings(parent) if set(group) <= set(found)]
     grouped = {linear for group in groups for linear in group}
-    return groups + [[linear] for linear in found if linear not in grouped]
+    groups += [[linear] for linear in found if linear not in grouped]
+    shapes = {(group[0].in_features, sum(linear.out_features for linear in group)) for group in groups}
+    return groups if all(independent(*shape, torch.get_num_threads()) for shape in sorted(shapes)) else []
+
+
+@cache
+@torch.inference_mode()
+def independent(width: int, outputs: int, threads: int) -> bool:
+    """Whether a row of a packed product of this shape has the same bits whatever the number of rows, by a trial.
+
+    A layer too large for `WORK` is tried with fewer rows, then with fewer outputs: their columns are blocks alike.
+    """
+    outputs = max(1, min(outputs, WORK // (width * TRIED[1])))
+    most, *fewer = TRIED if TRIED[0] * width * outputs <= WORK else TRIED[1:]
+    numbers = torch.Generator().manual_seed(0)
+    weights, x = (torch.randn(rows, width, generator=numbers) for rows in (outputs, most))
+    layout = torch.ops.mkldnn._reorder_linear_weight(weights, FEW)
+    whole = MULTIPLY(x, layout, None, "none", [], "")
+    return all(torch.equal(MULTIPLY(x[:rows], layout, None, "none", [], ""), whole[:rows]) for rows in fewer)
 
 
 def _siblings(parent: nn.Module) -> Iterator[list[nn.Linear]]:
