@@ -82,12 +82,16 @@ def flips(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> float:
     return unlike / sum(len(part) for part in plain.values())
 
 
+def at_the_cpu() -> Anatomy:
+    return load_model(str(MODEL_DIR), dtype="float32", device="cpu")
+
+
 class Right:
     def __init__(self, found: Found, device: str, quick: bool):
         self.found, self.device, self.quick = found, device, quick
         self.slots, self.count, self.new = (16, 6, 6) if quick else (64, 24, 48)
         self.model, self.texts = cache(self._model), cache(self._texts)
-        self.on_cpu = cache(lambda: load_model(str(MODEL_DIR), dtype="float32", device="cpu"))
+        self.on_cpu = cache(lambda: self.model("shipped", "float32") if device == "cpu" else at_the_cpu())
         self.plain = cache(lambda name, dtype: stock(self.model(name, dtype), self.texts(name)))
 
     def _model(self, name: str, dtype: str) -> Anatomy:

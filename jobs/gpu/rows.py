@@ -27,7 +27,7 @@ def random_model(device: str, quick: bool) -> Anatomy:
         "num_attention_heads": 12, "num_key_value_heads": 2, "tie_word_embeddings": False,
     }  # fmt: skip
     if quick:
-        shape |= {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3}
+        shape |= {"vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
         shape |= {"num_attention_heads": 4}
     torch.manual_seed(0)
     stock = torch.get_default_dtype()

@@ -154,7 +154,7 @@ def _eps(module: Any) -> float:
 
 def _is_silu(function: Any) -> bool:
     x = torch.linspace(-4, 4, 64)
-    return callable(function) and torch.equal(function(x), nn.functional.silu(x))
+    return function is not None and torch.equal(function(x), nn.functional.silu(x))
 
 
 def _is_plain(block: nn.Module) -> bool:
@@ -168,7 +168,7 @@ def _is_plain(block: nn.Module) -> bool:
 
 def _is_usual(function: Any) -> bool:
     """Whether a model's rotary embedding is the usual one, tried on numbers."""
-    if not callable(function):
+    if function is None:
         return False
     numbers = torch.linspace(-1, 2, 64).reshape(4, 2, 2, 1, 4)  # four tensors of two rows, two heads, one token
     q, k, cos, sin = numbers[0], numbers[1], numbers[2][:, 0], numbers[3][:, 0]

@@ -81,11 +81,12 @@ class Hooks:
     def _by_kernel(self, point: Point, x: Tensor, live: Coefficients, rows: slice, directed: bool) -> Tensor:
         from raybt.engine.kernels.act import act
 
-        tables = (table[rows] for table in (live.gain, live.push, live.pull, live.vector, live.spread))
-        flat = x.reshape(-1, x.shape[-1])
-        return act(
-            flat, *tables, live.draws, live.gate, self.bank.rows, live.touched[rows], point.heads, directed
-        ).reshape(x.shape)
+        gain, push, pull, vector, spread = (
+            table[rows] for table in (live.gain, live.push, live.pull, live.vector, live.spread)
+        )
+        flat, bank, touched = x.reshape(-1, x.shape[-1]), self.bank.rows, live.touched[rows]
+        y = act(flat, gain, push, pull, vector, spread, live.draws, live.gate, bank, touched, point.heads, directed)
+        return y.reshape(x.shape)
 
     def arm(self, gate: Tensor, draws: Tensor | None = None) -> None:
         """Set this step's coefficients.
