@@ -10,6 +10,7 @@ from torch import Tensor
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.bank import Bank
 from raybt.engine.request import Request, Sampling, Term
+from raybt.engine.wiring import with_fusion
 
 NATS = 1.0  # next-token entropy of the random model
 RULE = Sampling(0.7, top_p=0.95)
@@ -40,7 +41,7 @@ def random_model(device: str, quick: bool) -> Anatomy:
     model.config.eos_token_id = model.generation_config.eos_token_id = None  # rows end at their drawn lengths
     model.eval().requires_grad_(False)
     sharpen(model)
-    return dissect(model)
+    return with_fusion(dissect(model))
 
 
 @torch.inference_mode()

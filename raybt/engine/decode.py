@@ -66,16 +66,19 @@ class Decoder:
         assert slots >= GRAIN, f"batches under {GRAIN} make a row's logits depend on its neighbours"
         self.anatomy, self.sampling, self.length = anatomy, sampling, length
         self.bank, self.triggers = bank, tuple(triggers)
+        self.kernels = by_triton(anatomy.device) and not split(anatomy)
         self.fusion = anatomy.fusion if fusion is None else fusion
         self.reach = reach(anatomy.model.config)
         self.queue: deque[Request] = deque()
         self.notes: list[str] = []
+        if self.fusion == "kernels" and not self.kernels:
+            self.fusion = "none"
+            self.notes.append("fused kernels need a GPU and Triton; steps are computed by stock modules")
         self.steps = self.row_steps = self.slot_steps = 0
         self.draw = None if sampling.greedy else kernel_for(anatomy.device)
         self.packs, self.masks = packs_of(anatomy.model), Masks(anatomy.model)
         self.swaps = swaps_of(anatomy.model, self.fusion)
         self.model = compiled(anatomy.model) if self.fusion == "compiled" else anatomy.model
-        self.kernels = by_triton(anatomy.device) and not split(anatomy)
         self.captures = capture and self.kernels
         self.allocate(slots)
 
@@ -140,7 +143,8 @@ class Decoder:
 
     def captured_by(self) -> tuple:
         """All that a step depends on beside what lies in buffers on the device."""
-        awake, slots, bank = self.hooks.awake, self.slots, self.hooks.bank.rows.data_ptr()
+        awake, slots = self.hooks.awake, self.slots
+        bank = self.hooks.banks if awake.directed else 0
         state = frozenset(awake.used), frozenset(awake.directed), awake.resampling, slots.forcing, slots.watching
         return (self.cache.window, self.unmasked is None, bank, *state)
 
@@ -263,6 +267,17 @@ class Decoder:
             torch.cuda.empty_cache()
         self.allocate(slots)
         return done
+
+    def serves(self, sampling: Sampling, slots: int | None, length: int, triggers: Triggers) -> bool:
+        """Whether other work can go on in these slots (None: any number), with all that was captured for them."""
+        alike = sampling == self.sampling and tuple(triggers) == self.triggers and length <= self.length
+        return alike and slots in (None, len(self.requests)) and not self.busy
+
+    def adopt(self, bank: Bank) -> None:
+        """Take the vectors of other work; what was made with the old ones is made again when it is needed."""
+        self.bank = bank
+        self.prefixes.clear()
+        self.hooks.adopt(bank)
 
     def close(self) -> None:
         """Take the hooks off the model."""

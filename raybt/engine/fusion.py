@@ -8,7 +8,7 @@ On a GPU a step of a small model is hundreds of kernels, most of which do next t
 - `compiled`: `torch.compile` of the whole pass, hooks inside; products merged likewise.
 
 Only what gives a stock module's numbers is exchanged, and the whole step is held against the stock one when a model is
-loaded (`wiring.proved_fusion`). Hooks stay where they are: modules are called as ever, and compute with other means.
+loaded (`wiring.with_fusion`). Hooks stay where they are: modules are called as ever, and compute with other means.
 """
 
 import sys
@@ -75,7 +75,8 @@ def swaps_of(model: Any, fusion: str) -> list[Swap]:
     """What is exchanged within a fused step; found once a model."""
     made = _OF.setdefault(model, {})
     if fusion not in made:
-        made[fusion] = [] if fusion == "none" else list(_swaps(model, kernels=fusion == "kernels"))
+        with torch.inference_mode(False), torch.no_grad():  # merged weights outlive this step
+            made[fusion] = [] if fusion == "none" else list(_swaps(model, kernels=fusion == "kernels"))
     return made[fusion]
 
 

@@ -21,6 +21,7 @@ class Hooks:
         kernel: apply a point's coefficients by one kernel, which reads `wanted` and the gate itself.
 
     Attributes:
+        banks: how many banks there have been, so that no graph reads the vectors of another.
         wanted: coefficients of each slot's condition, whenever it is on.
         now: what the hooks apply at this step (nothing where the row's positions exclude it); for a kernel `wanted`.
         live: what the hooks read: None off, `now` in decoding, a prompt's own in prefill.
@@ -30,7 +31,7 @@ class Hooks:
         self.bank = (bank or Bank({})).on(anatomy.device)
         self.index = {site: row for row, site in enumerate(anatomy.sites)}
         self.device, sites = anatomy.device, len(self.index)
-        self.kernel = kernel
+        self.kernel, self.banks = kernel, 1
         self.wanted = Coefficients(sites, slots, self.device)
         self.now = self.wanted if kernel else Coefficients(sites, slots, self.device)
         self.live: Coefficients | None = None
@@ -202,6 +203,12 @@ class Hooks:
         for column, row, count in changed:
             found[column][sites[row]] = count
         return found
+
+    def adopt(self, bank: Bank) -> None:
+        """Take another bank, where no slot holds a row; every hook falls asleep."""
+        self.bank, self.banks = bank.on(self.device), self.banks + 1
+        self.terms = [()] * len(self.terms)
+        self.awake = Awake(self.point_of)
 
     def remove(self) -> None:
         """Take every hook off the model."""

@@ -17,11 +17,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from raybt.engine.anatomy import Anatomy, dissect
 from raybt.engine.architecture import Proof, lacking, prove_architecture
+from raybt.engine.kernels import by_triton
 from raybt.engine.kernels.cpu_attend import kernel
 from raybt.engine.packed import packs_of
-from raybt.engine.prefill import pairs_of
+from raybt.engine.prefill import MOST, STRETCH, pairs_of
 from raybt.engine.sampling import kernel_for
-from raybt.engine.wiring import prove_wiring
+from raybt.engine.wiring import prove_wiring, with_fusion
 from raybt.errors import UserError, first_line
 
 
@@ -83,6 +84,7 @@ def load_model(
     anatomy = replace(anatomy, faults=proof.faults, texts=proof.texts, notes=notes)
     anatomy.demand("decode")
     _check_finite(model)
+    anatomy = with_fusion(anatomy)
     told(f"proving {len(anatomy.sites):,} sites")
     prove_wiring(anatomy)
     return anatomy
@@ -187,7 +189,10 @@ def numerics_class(anatomy: Anatomy, slots: int) -> str:
     versions = (f"torch={torch.__version__}", f"transformers={transformers.__version__}")
     products = "linear=packed" if packs_of(anatomy.model) else "linear=torch"
     draws = "draws=kernel" if kernel_for(anatomy.device) else "draws=torch"
-    return "|".join([device, dtype, attention_of(anatomy), products, draws, f"slots={slots}", *versions])
+    parts = [device, dtype, attention_of(anatomy), products, draws, f"slots={slots}", *versions]
+    if by_triton(anatomy.device):
+        parts += [f"blocks={anatomy.fusion}", f"prefill={MOST}x{STRETCH}"]
+    return "|".join(parts)
 
 
 def attention_of(anatomy: Anatomy) -> str:

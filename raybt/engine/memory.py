@@ -4,6 +4,7 @@ import torch
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.cache import GRAIN, rounded
+from raybt.engine.kernels import by_triton
 from raybt.engine.prefill import prefilled
 from raybt.errors import UserError
 
@@ -20,9 +21,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def bytes_per_slot(anatomy: Anatomy, length: int) -> int:
     """What a slot of this length takes: keys and values, logits and their fp32 copies, tokens."""
-    size = anatomy.model.dtype.itemsize
+    size, passes = anatomy.model.dtype.itemsize, 1
+    if by_triton(anatomy.device):
+        passes = 2  # a step's memory when it is run, and again in the pool of the graphs
     keys_and_values = sum(layer.nbytes for layer in prefilled(anatomy, (0,)))  # of one token
-    return keys_and_values * rounded(length) + anatomy.vocabulary * (size + 3 * 4) + 3 * 8 * rounded(length)
+    return keys_and_values * rounded(length) + passes * anatomy.vocabulary * (size + 3 * 4) + 3 * 8 * rounded(length)
 
 
 def fit_slots(anatomy: Anatomy, length: int, asked: int | None = None, free: int | None = None) -> int:

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from raybt.engine.anatomy import Anatomy, Point, find_blocks
+from raybt.engine.anatomy import Anatomy, Point, find_blocks, split
 from raybt.engine.cache import GRAIN
 from raybt.engine.decode import Decoder
+from raybt.engine.fusion import swaps_of
+from raybt.engine.kernels import by_triton
+from raybt.engine.memory import is_out_of_memory
 from raybt.engine.request import Request, Sampling, Term
-from raybt.errors import UserError
+from raybt.errors import UserError, first_line
 
 PROMPT = (1, 2, 3)
 CHUNK = 64
@@ -22,6 +26,29 @@ SMALLEST = 1e-7
 """Change of the logits, relative to the largest, that counts as one: a mixture of experts rounds by its neighbours."""
 
 Seen = dict[str, list[Tensor]]
+
+
+def with_fusion(anatomy: Anatomy, fusion: str = "kernels") -> Anatomy:
+    """The anatomy with its decoders' steps fused, where a fused step gives the stock step's logits.
+
+    Else as it was, with a note that says why. Where Triton's kernels do not run nothing is fused, and nothing is said.
+    """
+    if not by_triton(anatomy.device) or split(anatomy) or not swaps_of(anatomy.model, fusion):
+        return anatomy
+    rows = [Request(str(row), PROMPT[row % len(PROMPT) :] + (3 + row,), 1) for row in range(GRAIN)]
+    stock, _ = _step(replace(anatomy, fusion="none"), rows)
+    try:
+        ours, _ = _step(replace(anatomy, fusion=fusion), rows)
+        off = float((ours.float() - stock.float()).abs().max() / stock.float().abs().max())
+        problem = "" if off <= TOLERANCE[anatomy.model.dtype] else f"its logits are {off:.1e} off the stock step's"
+    except Exception as error:  # a compiler's, a kernel's or a layer's own: the stock step does without all of them
+        if is_out_of_memory(error):
+            raise
+        problem = first_line(error, 200)
+    if not problem:
+        return replace(anatomy, fusion=fusion)
+    note = f"steps are computed by stock modules, more slowly, since a fused step does not work out: {problem}"
+    return replace(anatomy, fusion="none", notes=(*anatomy.notes, note))
 
 
 def prove_wiring(anatomy: Anatomy) -> None:

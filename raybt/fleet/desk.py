@@ -30,7 +30,7 @@ class Desk:
         self.decoder, self.report, self.died, self.note = decoder, report, died, note
         self.inbox: SimpleQueue = SimpleQueue()
         self.outboxes: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Queue]] = {}
-        self.reported, self.reported_at = 0, 0.0
+        self.reported, self.reported_at = decoder.row_steps, 0.0  # a decoder may have worked for an earlier wave
         self.thread = threading.Thread(target=self._work, name="decode", daemon=True)
         self.thread.start()
 
@@ -49,9 +49,14 @@ class Desk:
 
     def close(self) -> None:
         """End the thread once its work is done, and take the decoder's hooks off the model. Waits for it."""
+        self.leave()
+        self.decoder.close()
+
+    def leave(self) -> Any:
+        """End the thread once its work is done, and give the decoder back. Waits for it."""
         self.inbox.put((None, None, None))
         self.thread.join()
-        self.decoder.close()
+        return self.decoder
 
     def _work(self) -> None:
         try:

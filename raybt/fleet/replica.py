@@ -123,8 +123,6 @@ class Replica:
             self.folder = RunFolder(job.root)
             self._prove_shared_storage()
             self.reading = Reading(self.folder)
-            if self.desk:
-                self.desk.close()
             self.desk = Desk(self._decoder(job), self._wrote, self._die, self._note)
             for note in self.anatomy.notes:  # true of every replica, and kept once
                 self.board.note.remote(note)
@@ -163,21 +161,28 @@ class Replica:
             )
 
     def _decoder(self, job: Job):
+        """Slots for a wave's rows: those of the wave before, and all that was captured for them, where they serve."""
         from raybt.engine.decode import Decoder
         from raybt.engine.load import numerics_class
         from raybt.engine.memory import fit_slots
         from raybt.engine.request import Sampling
 
-        anatomy = self._model(job)
+        anatomy, rule = self._model(job), job.sampling
         self._now("making slots")
-        slots = fit_slots(anatomy, job.length, job.slots)
-        self.numerics = numerics_class(anatomy, slots)
-        bank = read_bank(self.folder, anatomy, job)
-        self.probe = Probe(anatomy, bank, self.reading.texts, {"replica": self.name, "numerics": self.numerics})
-        rule = job.sampling
         sampling = Sampling(rule.temperature, rule.top_p, rule.top_k, rule.greedy)
-        decoder = Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
-        self._now(f"ready, {slots} slots")
+        bank, desk, self.desk = read_bank(self.folder, anatomy, job), self.desk, None
+        decoder = desk.leave() if desk else None
+        if decoder and decoder.serves(sampling, job.slots, job.length, job.triggers):
+            decoder.adopt(bank)
+        else:
+            if decoder:
+                decoder.close()
+            del desk, decoder  # their memory counts as free
+            slots = fit_slots(anatomy, job.length, job.slots)
+            self.numerics = numerics_class(anatomy, slots)
+            decoder = Decoder(anatomy, sampling, slots, job.length, bank, job.triggers)
+        self.probe = Probe(anatomy, bank, self.reading.texts, {"replica": self.name, "numerics": self.numerics})
+        self._now(f"ready, {len(decoder.requests)} slots")
         return decoder
 
     def _wrote(self, tokens: int) -> None:
