@@ -124,8 +124,9 @@ def _swaps(model: Any, kernels: bool) -> Iterator[Swap]:
         if _is_plain(block):
             yield block.__dict__, "forward", partial(_block, block)
     source = vars(sys.modules[type(getattr(blocks[0], "self_attn", blocks[0])).__module__])
-    if model.config._attn_implementation == "sdpa" and _is_usual(source.get("apply_rotary_pos_emb")):
-        yield source, "apply_rotary_pos_emb", ROTARY.defer
+    stock = source.get("apply_rotary_pos_emb")
+    if model.config._attn_implementation == "sdpa" and _is_usual(stock):
+        yield source, "apply_rotary_pos_emb", partial(ROTARY.defer, stock)
 
 
 def _together(model: Any) -> Iterator[list[nn.Linear]]:

@@ -23,8 +23,15 @@ class Rotary:
         """Forget what a step that broke has left."""
         self.waiting = self.turned = None
 
-    def defer(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """In the place of transformers' `apply_rotary_pos_emb`; q and k are [slots, heads, 1, dim]."""
+    def defer(
+        self, stock: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """In the place of transformers' `apply_rotary_pos_emb`, which is `stock`; q and k are [slots, heads, 1, dim].
+
+        What turns a part of each head only is left to it.
+        """
+        if cos.shape[-1] != q.shape[-1] or not q.dtype == k.dtype == cos.dtype:
+            return stock(q, k, cos, sin, *args, **kwargs)
         self.waiting = q, k, cos, sin
         return q, k
 

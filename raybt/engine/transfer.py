@@ -5,26 +5,42 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+WORD = 16  # bytes; a view of wider numbers must begin at a multiple of their width
+
 
 def sent(device: torch.device, *parts: Tensor) -> list[Tensor]:
-    """Tensors of the host on the device, in one transfer of 8-byte words; shapes and types stay.
+    """Tensors of the host on the device, in one transfer; shapes and types stay.
 
     Args:
         parts: of any types; on a CPU they are given back as they are.
     """
     if device.type == "cpu":
         return list(parts)
+    return unpacked(packed_up(parts, pin=torch.cuda.is_available()).to(device, non_blocking=True), parts)
+
+
+def packed_up(parts: Sequence[Tensor], pin: bool = False) -> Tensor:
+    """The bytes of tensors one after another, each from a multiple of WORD on."""
     flat = [part.contiguous().view(-1).view(torch.uint8) for part in parts]
-    padded = [-(-len(part) // 8) * 8 for part in flat]
-    together = torch.zeros(sum(padded), dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-    starts = [sum(padded[:i]) for i in range(len(parts))]
-    for start, part in zip(starts, flat, strict=True):
-        together[start : start + len(part)] = part
-    there = together.to(device, non_blocking=True)
-    return [
-        there[start : start + len(raw)].view(part.dtype).view(part.shape)
-        for start, raw, part in zip(starts, flat, parts, strict=True)
-    ]
+    together = torch.zeros(sum(_room(part) for part in parts), dtype=torch.uint8, pin_memory=pin)
+    start = 0
+    for raw, part in zip(flat, parts, strict=True):
+        together[start : start + len(raw)] = raw
+        start += _room(part)
+    return together
+
+
+def unpacked(together: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of what `packed_up` put together, of the same shapes and types."""
+    found, start = [], 0
+    for part in like:
+        found.append(together[start : start + part.nbytes].view(part.dtype).view(part.shape))
+        start += _room(part)
+    return found
+
+
+def _room(part: Tensor) -> int:
+    return -(-part.nbytes // WORD) * WORD
 
 
 class Fetched:

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raybt.engine.bank import Bank
 from raybt.engine.decode import Decoder
-from raybt.engine.request import Request, Sampling, scaled
+from raybt.engine.request import Request, Sampling, Term, scaled
 from raybt.engine.score import Recorder, forced_logits
 from tests.engine.reference import generate
 
@@ -186,3 +187,35 @@ def test_slots_stay_full_while_rows_wait(toy, prompts):
         assert all(decoder.requests) or not decoder.queue
     list(decoder.run())
     decoder.close()
+
+
+def test_slots_that_take_other_vectors_write_as_new_ones_would(toy):
+    rows = [
+        Request(str(i), (5, 6, 7 + i), 6, i, (Term("mlp.2", "add", 2.0, "v"),), ("decode", "all")[i % 2])
+        for i in range(20)
+    ]
+
+    def banks():
+        return [Bank({"v": torch.linspace(-one, one, toy.model.config.hidden_size)}) for one in (1, 2)]
+
+    def tokens(decoder):
+        return {done.key: done.token_ids for done in decoder.run(rows)}
+
+    first, second = banks()
+    kept = Decoder(toy, Sampling(0.8), 16, 64, first)
+    before, keys = tokens(kept), kept.captured_by()
+    assert kept.serves(Sampling(0.8), None, 48, ()) and kept.serves(Sampling(0.8), 16, 64, ())
+    others = [(Sampling(0.7), 16, 64, ()), (Sampling(0.8), 32, 64, ()), (Sampling(0.8), 16, 65, ())]
+    assert not any(kept.serves(*other) for other in [*others, (Sampling(0.8), 16, 64, ((3,),))])
+    kept.submit(rows)
+    assert not kept.serves(Sampling(0.8), 16, 64, ())
+    kept.queue.clear()
+    kept.adopt(second)
+    after = tokens(kept)
+    assert kept.captured_by() != keys
+    kept.close()
+    for bank, expected in zip(banks(), (before, after), strict=True):
+        fresh = Decoder(toy, Sampling(0.8), 16, 64, bank)
+        assert tokens(fresh) == expected
+        fresh.close()
+    assert before != after

@@ -45,10 +45,12 @@ def rows():
     ] + [Request("drawn", (5, 6, 7), 9, 3, (Term("mlp.2", "resample", 1.0, "table"),))]
 
 
+VECTORS = {"v": torch.ones(48), "table": torch.randn(5, 48, generator=torch.Generator().manual_seed(0))}
+
+
 @pytest.fixture
 def decoder():
-    vectors = {"v": torch.ones(48), "table": torch.randn(5, 48, generator=torch.Generator().manual_seed(0))}
-    made = Decoder(dissect(family("qwen2")), Sampling(greedy=True), 32, 64, Bank(vectors), TRIGGERS)
+    made = Decoder(dissect(family("qwen2")), Sampling(greedy=True), 32, 64, Bank(VECTORS), TRIGGERS)
     made.submit(rows())
     made.refill()
     made.cache.window = made.window()
@@ -99,6 +101,70 @@ def test_on_the_cpu_a_step_is_called_once_a_run():
     for _ in range(3):
         graphs.run("key", lambda: calls.append(1))
     assert len(calls) == 3 and not graphs.graphs
+
+
+class Graph:
+    """What a captured step stands for: on replay it does what the step did."""
+
+    def __init__(self, step):
+        self.replay = step
+
+
+class Pretended(Graphs):
+    """Captures on a CPU, or fails as asked; a capture itself runs nothing."""
+
+    def __init__(self, told, error=None):
+        super().__init__(torch.device("cpu"), told=told)
+        self.captures, self.error = True, error
+
+    def _run_aside(self, step):
+        step()
+
+    def _capture(self, step):
+        if self.error:
+            raise self.error
+        return Graph(step)
+
+
+def test_a_step_is_run_once_a_call_be_it_warm_captured_or_replayed():
+    calls, notes = [], []
+    graphs = Pretended(notes.append)
+    for turn in range(1, 5):
+        graphs.run("key", lambda: calls.append(1))
+        assert len(calls) == turn
+    assert list(graphs.graphs) == ["key"] and not notes
+
+
+def test_a_capture_that_fails_goes_on_uncaptured_and_says_so_once():
+    calls, notes = [], []
+    graphs = Pretended(notes.append, RuntimeError("operation not permitted when stream is capturing\nmore"))
+    for _ in range(4):
+        for key in "ab":
+            graphs.run(key, lambda: calls.append(1))
+    assert len(calls) == 8 and not graphs.graphs and not graphs.captures
+    assert len(notes) == 1 and "not permitted when stream is capturing" in notes[0] and not notes[0].endswith("more")
+
+
+def test_memory_that_runs_out_in_a_capture_is_no_reason_to_go_on_uncaptured():
+    graphs = Pretended(lambda note: None, torch.OutOfMemoryError("CUDA out of memory"))
+    graphs.run("key", lambda: None)
+    with pytest.raises(torch.OutOfMemoryError):
+        graphs.run("key", lambda: None)
+    assert graphs.captures
+
+
+def test_rows_that_are_looked_at_a_step_late_are_written_and_counted_alike():
+    def written(behind):
+        decoder = Decoder(dissect(family("qwen2")), Sampling(0.8), 16, 64, Bank(VECTORS), TRIGGERS)
+        decoder.exits.behind = behind
+        done = {row.key: (row.token_ids, row.receipt, row.error, row.finish_reason) for row in decoder.run(rows())}
+        tokens = decoder.row_steps
+        decoder.close()
+        return done, tokens
+
+    at_once, late = written(0), written(1)
+    assert at_once == late and len(late[0]) == 17
+    assert late[1] == sum(len(row[0]) for row in late[0].values())  # no step of a row that has ended is counted
 
 
 @torch.inference_mode()
