@@ -47,7 +47,8 @@ def steps_of(found: Found, anatomy: Anatomy, fusion: str, capture: bool, sites: 
     slots, context, steps = (16, 32, 2) if quick else (256, 350, 5 if capture else 1)
     decoder = filled(anatomy, slots, context, 16, [terms_on(anatomy, sites)], fusion=fusion, capture=capture)
     try:
-        name = f"{'captured' if capture else 'eager'}, {decoder.fusion}, {sites} on"
+        served = fusion if decoder.fusion == fusion else f"{fusion} asked, {decoder.fusion} served"
+        name = f"{'captured' if capture else 'eager'}, {served}, {sites} on"
         profiled(found, name, lambda: [decoder.step() for _ in range(steps)], anatomy, steps)
     finally:
         decoder.close()

@@ -117,8 +117,8 @@ def blind(monkeypatch):
 
 def unchunked(monkeypatch):
     """Masks that know no chunks."""
-    first = Masks._first
-    monkeypatch.setattr(Masks, "_first", lambda self, kind, at: first(self, kind.replace("chunked", "full"), at))
+    first = Masks.first
+    monkeypatch.setattr(Masks, "first", lambda self, kind, at: first(self, kind.replace("chunked", "full"), at))
 
 
 def no_sinks(monkeypatch):

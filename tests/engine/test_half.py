@@ -104,13 +104,15 @@ def test_a_head_hook_that_takes_the_wrong_slice_is_caught(dtype, monkeypatch):
     """The tolerance for rounding must not hide a planted fault: here head 1's hook takes its neighbour."""
     anatomy = dissect(family("qwen2").to(dtype))
     prove_wiring(anatomy)
-    assign = Hooks.assign
+    columns = Hooks.columns
 
-    def crossed(self, slot, terms, touched=None):
-        moved = [term._replace(site="head.1.2") if term.site == "head.1.1" else term for term in terms]
-        assign(self, slot, moved, touched)
+    def crossed(self, interventions):
+        return columns(
+            self,
+            [[t._replace(site="head.1.2") if t.site == "head.1.1" else t for t in terms] for terms in interventions],
+        )
 
-    monkeypatch.setattr(Hooks, "assign", crossed)
+    monkeypatch.setattr(Hooks, "columns", crossed)
     with pytest.raises(UserError, match=r"not so in Qwen2ForCausalLM: head\.1\.1$|not so.*head\.1\.1\."):
         prove_wiring(anatomy)
 

@@ -6,7 +6,7 @@ import torch
 
 from raybt.engine.noise import Race, blocks, exponential, integers, words
 from raybt.engine.request import Sampling
-from raybt.engine.sampling import choose, fused
+from raybt.engine.sampling import choose, kernel_for
 
 DRAWS = 20_000
 
@@ -36,7 +36,7 @@ def by_torch(logits, rule, streams, steps):
 
 
 def by_kernel(logits, rule, streams, steps):
-    draw = fused(torch.device("cpu")) or pytest.skip("no C compiler")
+    draw = kernel_for(torch.device("cpu")) or pytest.skip("no C compiler")
     return draw(logits, rule, torch.tensor(streams), torch.tensor(steps))
 
 
