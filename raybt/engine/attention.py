@@ -69,9 +69,7 @@ def _by_kernel(
 
         if fits(query, key, value):
             sight.served += 1
-            first = sight.first(mask)
-            first = torch.zeros_like(sight.positions) if first is None else first
-            return attend_slots(query, key, value, sight.positions, first, scaling, softcap)
+            return attend_slots(query, key, value, sight.positions, sight.first(mask), scaling, softcap)
     if softcap is None and not torch.compiler.is_compiling() and isinstance(sight, Sight):
         made = fitting(query, key, value)
         if made:
