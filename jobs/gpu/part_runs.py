@@ -124,6 +124,22 @@ class Runs:
             decoder.close()
         self.found.add("waits", model=name, fusion=fusion, capture=capture, why=why, ok=why is None)
 
+    def refused_capture(self) -> None:
+        """A layer that waits for the device cannot be captured: the step goes on eagerly, and says so."""
+        bench = self.bench("shipped")
+        head = bench.anatomy.model.get_output_embeddings()
+        waits = head.register_forward_hook(lambda _module, _given, logits: logits if logits.isnan().any() else None)
+        decoder = bench.decoder("none", True)
+        try:
+            tokens = {one.key: one.token_ids for one in decoder.run(bench.rows)}
+            notes, graphs = list(decoder.notes), len(decoder.graphs.graphs)
+        finally:
+            decoder.close()
+            waits.remove()
+        unlike, _ = parting(tokens, self.tokens["shipped", "none", False])
+        ok = not unlike and not graphs and bool(notes) == (self.device != "cpu")
+        self.found.add("refused_capture", notes=notes, graphs=graphs, unlike_eager=unlike, ok=ok)
+
 
 def run(found: Found, device: str, quick: bool) -> None:
     runs = Runs(found, device, quick)
@@ -134,6 +150,7 @@ def run(found: Found, device: str, quick: bool) -> None:
         for fusion in ("none", "kernels"):
             found.section(f"waits: {name}, {fusion}", lambda n=name, f=fusion: runs.nothing_waits(n, f, True), 20)
     found.section("waits: eager", lambda: runs.nothing_waits("shipped", "none", False), 20)
+    found.section("a capture that fails", runs.refused_capture, 20)
     if not quick:  # a minute on a CPU
         found.section("shipped, compiled", lambda: runs.write("shipped", "compiled", True), 60, needs=20)
     rows = found.rows("decoded")
