@@ -7,6 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ class Found:
         self.write()
         gc.collect()
         if self.device != "cpu" and usable():
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # after a capture that broke torch's allocator
+                torch.cuda.empty_cache()
         elif self.device != "cpu":
             print(f"[{self.all['part']}] the device is unusable after {name}", flush=True)
             os._exit(POISONED)

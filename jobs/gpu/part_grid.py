@@ -1,5 +1,6 @@
 """A whole grid, prompts, refill and tail included, beside the steady step; the plain ways; a scan of 120 events."""
 
+import gc
 import time
 from functools import cache
 from itertools import product
@@ -78,6 +79,7 @@ def grid(found: Found, anatomy: Anatomy, size: Sizes) -> None:
     finally:
         steady.close()
     del steady
+    gc.collect()
     if anatomy.device.type == "cuda":
         torch.cuda.empty_cache()
     decoder = Decoder(anatomy, RULE, size.slots, max(len(row.prompt) + row.max_new_tokens for row in rows))

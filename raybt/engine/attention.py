@@ -64,7 +64,7 @@ def _by_kernel(
 ) -> Tensor | None:
     """What `attend` gives, by a kernel of raybt's own; None where none takes these."""
     sight = SEEN[-1]
-    if by_triton(query.device):
+    if query.device == sight.positions.device and by_triton(query.device):  # else of a model on several devices
         from raybt.engine.kernels.attend import attend_slots, fits
 
         if fits(query, key, value):

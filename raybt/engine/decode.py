@@ -1,8 +1,10 @@
 """The decode loop: rows of many conditions stream through a fixed number of slots."""
 
+import gc
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ from raybt.engine.sampling import choose, kernel_for
 from raybt.engine.slots import Slots, Standing, columns_of
 from raybt.engine.transfer import Fetched, sent
 
+BANK = 2  # where a graph's key says which vectors it reads
 WINDOW_GRAIN = 256  # of attended lengths on a GPU, where each is a graph of its own
 
 
@@ -117,16 +120,17 @@ class Decoder:
     def step(self) -> list[Completion]:
         """Refill free slots, write one token in every slot, give back the rows that ended."""
         refused: list[Completion] = []
+        full = False
         try:
-            refused += self.refill()
+            self.refill(refused)
             if any(self.requests):
                 self.cache.window = self.window()
                 self.graphs.run(self.captured_by(), self.advance)
         except RuntimeError as error:
             if not is_out_of_memory(error) or len(self.requests) < 2 * GRAIN:
                 raise
-            return refused + self.halve()
-        return refused + self.collect()
+            full = True  # the slots are made anew outside: the error holds frames, and these what was allocated
+        return refused + (self.halve() if full else self.collect())
 
     def advance(self) -> None:
         """One token in every slot; on a GPU it reads and writes nothing but buffers on the device."""
@@ -183,9 +187,9 @@ class Decoder:
         return choose(logits, self.sampling, self.race.take().to(logits.device) if self.race else None)
 
     @torch.inference_mode()
-    def refill(self) -> list[Completion]:
-        """Put queued rows into free slots; give back the rows that can't run, as errors."""
-        refused, started = [], []
+    def refill(self, refused: list[Completion]) -> None:
+        """Put queued rows into free slots; the rows that can't run go to `refused`, as errors."""
+        started = []
         for slot, request in enumerate(self.requests):
             while request is None and self.queue:
                 request = self.queue.popleft()
@@ -197,14 +201,14 @@ class Decoder:
                     started.append((slot, request))
         if started:
             self.start(started)
-        return refused
 
     def start(self, started: list[tuple[int, Request]]) -> None:
         """Prefill what is not yet, and give slots their rows: what the device needs for them goes there in one go."""
         for slot, request in started:  # first of all, so that a row is not lost where memory runs out
             self.requests[slot], self.started[slot] = request, time.perf_counter()
             self.tenants[slot] += 1
-        prefixes = [self.prefixes.get(request, self.queue) for _, request in started]
+        rows = [request for _, request in started]
+        prefixes = [self.prefixes.get(row, chain(rows[i:], self.queue)) for i, row in enumerate(rows, 1)]
         for (slot, request), prefix in zip(started, prefixes, strict=True):
             if prefix.store is not None:
                 self.cache.fill(slot, prefix.store)
@@ -214,8 +218,8 @@ class Decoder:
             if any(term.operation == "resample" for term in request.active):
                 drawn = torch.from_numpy(integers(request.stream, self.cache.capacity))
                 self.draws[slot] = sent(self.anatomy.device, drawn)[0]
-        numbers, spans = self.hooks.columns([request.active for _, request in started])
-        state, slots = columns_of(request for _, request in started), torch.tensor([slot for slot, _ in started])
+        numbers, spans = self.hooks.columns([row.active for row in rows])
+        state, slots = columns_of(rows), torch.tensor([slot for slot, _ in started])
         where, state, numbers, spans = sent(self.anatomy.device, slots, state, numbers, spans)
         self.slots.start(started, where, state)
         self.hooks.assign(where, (numbers, spans), [prefix.touched for prefix in prefixes])
@@ -263,6 +267,7 @@ class Decoder:
         self.queue.extendleft(reversed([request for request in self.requests if request is not None]))
         self.close()
         del self.cache, self.prefixes, self.slots, self.race, self.draws, self.graphs, self.unmasked
+        gc.collect()  # a cache and its layers hold one another
         if self.anatomy.device.type == "cuda":
             torch.cuda.empty_cache()
         self.allocate(slots)
@@ -278,6 +283,7 @@ class Decoder:
         self.bank = bank
         self.prefixes.clear()
         self.hooks.adopt(bank)
+        self.graphs.keep(lambda key: key[BANK] in (0, self.hooks.banks))
 
     def close(self) -> None:
         """Take the hooks off the model."""

@@ -1,6 +1,9 @@
 """A step of the decode loop as one CUDA graph: the host launches it once where it launched hundreds of kernels."""
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import cache
+from typing import Any
 
 import torch
 
@@ -54,20 +57,26 @@ class Graphs:
         try:
             self.graphs[key] = self._capture(step)
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
+            cause = error.__context__ or error  # where a spoilt capture cannot be ended either, what spoilt it
+            if is_out_of_memory(cause):
+                raise cause from None
             self.captures = False
-            self.told(f"a step could not be captured, and goes on uncaptured, more slowly: {first_line(error, 200)}")
+            self.told(f"a step could not be captured, and goes on uncaptured, more slowly: {first_line(cause, 200)}")
             step()
         else:
             self.graphs[key].replay()
+
+    def keep(self, wanted: Callable[[Any], bool]) -> None:
+        """Drop all graphs but those whose key is wanted: the others' keys will not come again."""
+        self.warm = set(filter(wanted, self.warm))
+        self.graphs = {key: graph for key, graph in self.graphs.items() if wanted(key)}
 
     def _make_ready(self) -> None:
         """One stream for all warm steps and captures, and one pool of memory for all graphs: none runs beside another.
 
         A stream or a pool of its own for each would hold as much memory as a step takes, each time.
         """
-        self.stream = torch.cuda.Stream(self.device)
+        self.stream = side_stream(self.device)
         self.pool = torch.cuda.graph_pool_handle()
 
     def _run_aside(self, step: Callable[[], None]) -> None:
@@ -78,7 +87,25 @@ class Graphs:
 
     def _capture(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """Thread by thread: what another thread allocates or copies meanwhile neither breaks nor enters the capture."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            step()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                step()
+        except BaseException:
+            self._undo(before)
+            raise
         return graph
+
+    def _undo(self, before: torch.cuda.Stream) -> None:
+        """torch (2.11) leaves its stream current and its allocator capturing where a spoilt capture cannot be ended;
+        any later `empty_cache` would then fail. Where it was ended after all, the allocator says so by an error."""
+        torch.cuda.set_stream(before)
+        with suppress(RuntimeError, AttributeError):
+            torch._C._cuda_endAllocateToPool(before.device_index, self.pool)
+            torch._C._cuda_releasePool(before.device_index, self.pool)
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all decoders: cuBLAS keeps a workspace for each stream that it has seen."""
+    return torch.cuda.Stream(device)

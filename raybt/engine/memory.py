@@ -1,5 +1,7 @@
 """How many slots fit into memory, and how an allocation that does not fit shows itself."""
 
+import gc
+
 import torch
 
 from raybt.engine.anatomy import Anatomy
@@ -40,6 +42,8 @@ def fit_slots(anatomy: Anatomy, length: int, asked: int | None = None, free: int
     """
     each = bytes_per_slot(anatomy, length)
     if free is None and anatomy.device.type == "cuda":
+        gc.collect()  # slots of earlier work, which torch then gives back to the device
+        torch.cuda.empty_cache()
         free = torch.cuda.mem_get_info(anatomy.device)[0]
     if free is None:
         return asked or ON_CPU

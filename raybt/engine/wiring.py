@@ -130,7 +130,7 @@ def _step(anatomy: Anatomy, rows: list[Request], hooked: bool = True) -> tuple[T
         try:
             with _watched(anatomy, after=True) as after:
                 decoder.submit(rows)
-                decoder.refill()
+                decoder.refill([])
                 for seen in (before, after):
                     seen.clear()  # what prefill left
                 logits = decoder.forward()[: len(rows)]

@@ -183,7 +183,7 @@ def test_slots_stay_full_while_rows_wait(toy, prompts):
     decoder.submit(rows)
     while decoder.queue:
         decoder.step()
-        decoder.refill()
+        decoder.refill([])
         assert all(decoder.requests) or not decoder.queue
     list(decoder.run())
     decoder.close()

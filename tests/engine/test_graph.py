@@ -52,7 +52,7 @@ VECTORS = {"v": torch.ones(48), "table": torch.randn(5, 48, generator=torch.Gene
 def decoder():
     made = Decoder(dissect(family("qwen2")), Sampling(greedy=True), 32, 64, Bank(VECTORS), TRIGGERS)
     made.submit(rows())
-    made.refill()
+    made.refill([])
     made.cache.window = made.window()
     yield made
     made.close()
@@ -175,3 +175,32 @@ def test_the_key_of_a_graph_holds_what_the_host_decides(decoder):
     before = decoder.captured_by()
     decoder.cache.window += 16
     assert decoder.captured_by() != before
+
+
+def test_graphs_of_other_vectors_are_dropped_with_them(decoder):
+    """Else every wave would leave its own, until there is room for no more."""
+    kept, graphs = decoder.captured_by(), Pretended(lambda note: None)
+    decoder.graphs = graphs
+    untouched = (*kept[:2], 0, *kept[3:])
+    for key in (kept, untouched) * 2:
+        graphs.run(key, lambda: None)
+    decoder.requests = [None] * len(decoder.requests)
+    decoder.adopt(Bank(VECTORS))
+    assert set(graphs.graphs) == {untouched} == graphs.warm
+
+
+def test_what_spoilt_a_capture_is_told_where_it_could_not_be_ended_either():
+    def spoilt(cause):
+        error = RuntimeError("operation failed due to a previous error during capture")
+        error.__context__ = cause
+        return error
+
+    notes = []
+    graphs = Pretended(notes.append, spoilt(RuntimeError("a sync is not permitted")))
+    graphs.warm.add("key")
+    graphs.run("key", lambda: None)
+    assert "a sync is not permitted" in notes[0]
+    graphs = Pretended(notes.append, spoilt(torch.OutOfMemoryError("CUDA out of memory")))
+    graphs.warm.add("key")
+    with pytest.raises(torch.OutOfMemoryError):
+        graphs.run("key", lambda: None)

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import weakref
 
 import pytest
+import torch
 
 from raybt.engine.decode import Decoder
 from raybt.engine.memory import MOST, bytes_per_slot, fit_slots
@@ -83,3 +85,38 @@ def test_no_memory_with_the_fewest_slots_is_the_replicas_death(toy):
     with pytest.raises(RuntimeError, match="can't allocate"):
         list(decoder.run([Request("a", (5, 6), 3)]))
     decoder.close()
+
+
+def test_where_slots_are_halved_the_old_ones_are_gone_first_and_refused_rows_are_told(toy, monkeypatch):
+    decoder = Decoder(toy, Sampling(greedy=True), 32, 64)
+    old, alive = weakref.ref(decoder.cache.stores[0]), []
+    advance, allocate = decoder.advance, decoder.allocate
+
+    def full():
+        if len(decoder.requests) == 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        advance()
+
+    monkeypatch.setattr(decoder, "advance", full)
+    monkeypatch.setattr(decoder, "allocate", lambda slots: (alive.append(old() is not None), allocate(slots)))
+    rows = [Request("no tokens", (), 4, 0), *(Request(str(i), (5, 6, 7 + i), 4, i) for i in range(20))]
+    done = {row.key: row for row in decoder.run(rows)}
+    decoder.close()
+    assert alive == [False] and len(decoder.requests) == 16 and "out of memory" in decoder.notes[0]
+    assert set(done) == {row.key for row in rows}
+    assert [key for key, row in done.items() if row.error] == ["no tokens"]
+
+
+def test_a_row_that_is_refused_while_another_finds_no_memory_is_not_lost(toy, monkeypatch):
+    decoder = Decoder(toy, Sampling(greedy=True), 32, 64)
+    start = decoder.start
+
+    def full(started):
+        monkeypatch.setattr(decoder, "start", start)
+        decoder.requests[started[0][0]] = started[0][1]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(decoder, "start", full)
+    done = {row.key: row.error for row in decoder.run([Request("no tokens", (), 4, 0), Request("row", (5, 6), 4, 0)])}
+    decoder.close()
+    assert set(done) == {"no tokens", "row"} and done["row"] is None

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from raybt.engine import prefill
 from raybt.engine.anatomy import dissect
 from raybt.engine.decode import Decoder
 from raybt.engine.hooks import Hooks
@@ -71,3 +72,14 @@ def test_tokens_are_those_of_prompts_prefilled_alone(anatomy):
         return done
 
     assert written(True) == written(False)
+
+
+def test_rows_that_start_at_once_are_prefilled_together(anatomy, monkeypatch):
+    decoder, passes = Decoder(anatomy, Sampling(greedy=True), 16, 96), []
+    together = prefill.prefilled_together
+    monkeypatch.setattr(prefill, "prefilled_together", lambda *given: passes.append(len(given[1])) or together(*given))
+    decoder.prefixes.together = True
+    decoder.submit(rows(range(9, 25)))
+    decoder.refill([])
+    decoder.close()
+    assert passes == [MOST, MOST] and all(decoder.requests)

@@ -14,5 +14,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def by_triton(device: torch.device) -> bool:
-    """Whether Triton's kernels run there: on a GPU, and in its interpreter on a CPU, slowly, to be tested."""
-    return HAVE_TRITON and (device.type == "cuda" or INTERPRETED)
+    """Whether Triton's kernels run there: on the current GPU, where they are launched, and in its interpreter."""
+    if device.type != "cuda":
+        return HAVE_TRITON and INTERPRETED
+    return HAVE_TRITON and device.index in (None, torch.cuda.current_device())

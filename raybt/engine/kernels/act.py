@@ -83,7 +83,8 @@ def act(
     block = triton.next_power_of_2(part)
     _act[(places, heads)](
         rows, gain, push, pull, vector, spread, draws, gate, bank, touched, y, rows.stride(0), *strides,
-        bank.stride(0), PART=part, BLOCK=block, DIRECTED=directed,
+        bank.stride(0) if directed else 0,  # else another bank would be another kernel, compiled in a capture
+        PART=part, BLOCK=block, DIRECTED=directed,
         num_warps=max(1, min(16, block // 256)), enable_fp_fusion=False,  # rounded after each operation, as torch does
     )  # fmt: skip
     return y
