@@ -14,11 +14,12 @@ import pytest
 
 from raybt.toy import MODEL_DIR
 
-RAY_FOLDERS = [Path(__file__).parent / name for name in ("fleet", "planted")]
+FLEET = Path(__file__).parent / "fleet"
+WITHOUT_RAY = {f"test_{name}.py" for name in ("desk", "full_size", "probing", "proofs", "rehearsal")}
 
 
 def uses_ray(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder in RAY_FOLDERS)
+    return path.is_relative_to(FLEET) and path.name not in WITHOUT_RAY
 
 
 def pytest_collection_modifyitems(items):

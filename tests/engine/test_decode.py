@@ -68,8 +68,8 @@ def conditions(request):
 
 
 @pytest.mark.parametrize("positions", ["decode", "generated"])
-def test_equals_plain_hooks_around_generate(toy, prompts, positions, conditions):
-    rows = requests(prompts[:2], conditions, positions=positions)
+def test_equals_plain_hooks_around_generate(toy, prompts, positions):
+    rows = requests(prompts[:2], CONDITIONS, positions=positions)
     plain = {row.key: generate(toy, row) for row in rows}
     ours = decode(toy, rows, GREEDY)
     logits = forced_logits(toy, rows, {key: tokens for key, (tokens, _) in plain.items()}, slots=32)
@@ -178,7 +178,7 @@ def test_a_row_that_cannot_run_is_an_error_and_harms_no_other(toy, prompts):
 
 
 def test_slots_stay_full_while_rows_wait(toy, prompts):
-    rows = requests(prompts, CONDITIONS, limit=40, samples=4)
+    rows = requests(prompts, CONDITIONS, limit=20, samples=2)
     decoder = Decoder(toy, WARM, 16, 256)
     decoder.submit(rows)
     while decoder.queue:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from raybt.config import Config, Replicas
+from raybt.fleet import driver
 from raybt.fleet.cluster import connected, quiet
 from raybt.fleet.driver import run
 from raybt.load import validate
@@ -48,6 +49,12 @@ def make_config(tmp_path):
 def finished(local_ray, tmp_path_factory):
     """The outcome of one finished small run, only to be read."""
     return run(small_config(tmp_path_factory.mktemp("finished")))
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """No run of the test draws a report, which takes longer than the rest."""
+    monkeypatch.setattr(driver, "publish", lambda folder: None)
 
 
 @pytest.fixture

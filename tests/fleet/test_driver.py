@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, UserError
-from raybt.fleet import wave
+from raybt.fleet import crew, wave
 from raybt.fleet.board import Snapshot, set_up
 from raybt.fleet.crew import Crew
 from raybt.fleet.driver import run
@@ -24,8 +24,9 @@ from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
 from raybt.store.schemas import CONDITION_TABLE, CONTRAST_TABLE, EVENTS, GRADES
 from raybt.store.shards import done
+from tests.fleet.without_ray import run_here
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = pytest.mark.usefixtures("local_ray", "unpublished")
 
 
 def shards(root):
@@ -49,7 +50,7 @@ def test_a_run_resumes_grows_and_repeats_nothing(copy, make_config, completions)
     assert shards(first.root) == before  # nothing to do, nothing done
 
     grids = {"sweep": {"subsets": ["mlp_3", "attn_4"], "scales": [0, 0.5, 0.75]}}
-    grown = run(make_config(interventions=config.interventions.model_dump() | {"grids": grids}))
+    grown = run_here(make_config(interventions=config.interventions.model_dump() | {"grids": grids}))
     assert {name: before[name] for name in before} == {name: shards(first.root)[name] for name in before}
     assert grown.done == 56 and there.items() <= completions(first.root).items()
     changes = read_manifest(RunFolder(first.root)).config_changes
@@ -108,7 +109,7 @@ def test_a_torn_and_a_foreign_shard_are_set_aside_and_run_again(copy, make_confi
     torn, *_ = sorted(Path(outcome.root, "completions").iterdir())
     torn.write_bytes(torn.read_bytes()[:-100])
     Path(outcome.root, "completions", "notes.parquet").write_bytes(b"hello")
-    assert run(config).exit_code == COMPLETE
+    assert run_here(config).exit_code == COMPLETE
     assert completions(outcome.root) == there
     aside = {entry["file"] for entry in read_manifest(RunFolder(outcome.root)).set_aside}
     assert aside == {f"completions/{torn.name}", "completions/notes.parquet"}
@@ -118,7 +119,7 @@ def test_failed_rows_are_counted_and_tried_again(make_config):
     subsets = {"huge": ["mlp.3"]}
     grids = {"sweep": {"subsets": ["huge"], "scales": [3e38]}}
     config = make_config(interventions={"subsets": subsets, "grids": grids})
-    outcome = run(config)
+    outcome = run_here(config)
     assert outcome.exit_code == FAILED_ROWS and outcome.missing == 0
     assert outcome.failed > 0 and outcome.done + outcome.failed == 16
     counts = table(outcome.root, "conditions").set_index("condition")
@@ -146,9 +147,10 @@ def kill_replicas(board, times):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("kills", "survives"), [(1, True), (1 + wave.RESTARTS, False)])
-def test_a_dead_replica_is_replaced_a_finite_number_of_times(make_config, completions, monkeypatch, kills, survives):
-    made = []
+@pytest.mark.parametrize("survives", [True, False])
+def test_a_dead_replica_is_replaced_a_finite_number_of_times(make_config, completions, monkeypatch, survives):
+    monkeypatch.setattr(crew, "RESTARTS", 1)  # each start of a replica takes seconds
+    made, kills = [], 1 if survives else 2
 
     def caught():  # the real board, caught on its way so that the test can see the replicas' process ids
         made.append(set_up())

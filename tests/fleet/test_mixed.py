@@ -9,6 +9,7 @@ from raybt.plan.rows import make_plan
 from raybt.store.manifest import read_config_yaml, read_manifest
 from tests.commands import raybt, refusal
 from tests.fleet.conftest import small_config
+from tests.fleet.without_ray import without_ray
 
 HALF = {"name": "raybt-toy", "device": "cpu", "dtype": "bfloat16"}
 
@@ -36,10 +37,12 @@ def test_beside_rows_it_is_refused_by_name_and_touches_nothing(copy, tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_with_the_flag_it_is_logged_once_and_asked_for_again_on_the_way_back(copy, tmp_path):
     (tmp_path / "c.yaml").write_text(dump_yaml(small_config(tmp_path, model=HALF)))
     for options in (["--allow-mixed"], []):  # from now on the run's precision is the new one
-        assert raybt("run", tmp_path / "c.yaml", *options).code == 0
+        with without_ray():
+            assert raybt("run", tmp_path / "c.yaml", *options).code == 0
     plan = make_plan(small_config(tmp_path))
     folder = run_folder(plan)
     assert logged(folder).count("side by side") == 1 and "dtype: bfloat16" in read_config_yaml(folder)

@@ -14,6 +14,7 @@ from raybt.plan.rows import make_plan
 from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
 from tests.fleet.narrow import narrow_qwen2
+from tests.fleet.without_ray import run_here, without_ray
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SUBSETS = ["mlp_27_only", "attn_27_only", "attn_no_early", "mlp_late_cluster", "phase1_full"]
@@ -54,7 +55,7 @@ def shards(root: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(root, "completions").iterdir()}
 
 
-def test_the_literal_phase_2_plans_runs_resumes_and_reports(rehearse, local_ray, completions):
+def test_the_literal_phase_2_plans_runs_resumes_and_reports(rehearse, completions):
     config = rehearse("phase2_literal")
     plan = make_plan(config)
     assert plan.facts.n_layers == 28
@@ -62,7 +63,7 @@ def test_the_literal_phase_2_plans_runs_resumes_and_reports(rehearse, local_ray,
     assert per_stage == {stage: len(conditions) * PROBLEMS for stage, conditions in STAGES.items()}
     assert plan.rows.num_rows == 24 and plan.work.num_rows == TREATMENTS * PROBLEMS  # what stages share is once work
 
-    first = run(config)
+    first = run_here(config)
     there = completions(first.root)
     assert first.exit_code == COMPLETE and first.planned == first.done == len(there) == 20
     assert len({tuple(ids) for ids in there.values()}) > PROBLEMS  # the interventions reach a random model too
@@ -72,7 +73,8 @@ def test_the_literal_phase_2_plans_runs_resumes_and_reports(rehearse, local_ray,
     lost_rows = pq.read_table(f"{first.root}/completions/{lost}").num_rows
     Path(first.root, "completions", lost).unlink()
     assert 0 < lost_rows < 20
-    again = run(config)
+    with without_ray():
+        again = run(config)
     assert again.exit_code == COMPLETE and completions(again.root) == there
     assert {name: shards(again.root)[name] for name in before if name != lost} == (
         {name: data for name, data in before.items() if name != lost}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from raybt.fleet.driver import run
 from raybt.fleet.standing import given, stand
 from raybt.fleet.vectors import make_vectors, mean_norm, random_like
 from raybt.plan.sites import parse_canonical
@@ -11,6 +10,7 @@ from raybt.store.folder import RunFolder
 from raybt.store.schemas import CONDITION_TABLE
 from raybt.store.shards import done, read_completions
 from tests.fleet.conftest import small_config
+from tests.fleet.without_ray import run_here, without_ray
 
 INTERVENTIONS = {
     "subsets": {"stream": ["resid.3"], "some": ["mlp.4", "head.4.1"]},
@@ -62,13 +62,14 @@ def test_making_them_again_makes_the_same(made):
     folder = RunFolder(f"{config.artifacts}/{config.name}")
     for name, _ in folder.list("vectors"):
         folder.remove(name)
-    again = make_vectors(config, None, None).to_pylist()
+    with without_ray():
+        again = make_vectors(config, None, None).to_pylist()
     assert [row["hash"] for row in again] == [row["hash"] for row in table]
 
 
 def test_a_run_uses_them_and_every_receipt_is_as_its_positions_demand(made):
     config, _ = made
-    outcome = run(config)
+    outcome = run_here(config)
     assert outcome.missing == outcome.failed == 0
     folder = RunFolder(outcome.root)
     table = folder.read_table("tables/conditions.parquet", CONDITION_TABLE).to_pandas()

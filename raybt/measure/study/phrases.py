@@ -30,26 +30,30 @@ def phrases_table(rows: pd.DataFrame, events: pd.DataFrame, triggers: Triggers) 
     holders = events.groupby(["tier", "phrase"])["key"].agg(set).to_dict()
     lines = []
     for _, family in done.groupby(["stage", "variant"], sort=False):
+        conditions = _with_pairs(family)
         for tier, phrases in tiers(triggers).items():
             for phrase in phrases:
-                held = family.assign(holds=family["key"].isin(holders.get((tier, phrase), set())))
-                lines += [line | {"tier": tier, "phrase": phrase} for line in _lines(held)]
+                holding = holders.get((tier, phrase), set())
+                lines += [_line(*one, holding) | {"tier": tier, "phrase": phrase} for one in conditions]
     return as_table(lines, PHRASE_TABLE)
 
 
-def _lines(family: pd.DataFrame) -> list[dict]:
-    baseline = family.loc[family["condition"] == BASELINE]
-    return [_line(part) | _difference(baseline, part) for _, part in family.groupby("condition", sort=False)]
+def _with_pairs(family: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """(rows of a condition, the same beside the baseline's), condition by condition; which is the same for all phrases."""
+    baseline = family.loc[family["condition"] == BASELINE, [*PAIR, "key"]]
+    parts = (part for _, part in family.groupby("condition", sort=False))
+    return [(part, baseline.merge(part[[*PAIR, "key"]], on=PAIR, suffixes=("_base", ""))) for part in parts]
 
 
-def _line(part: pd.DataFrame) -> dict:
-    rate = clustered_rate(part["holds"].to_numpy(), part["problem"].to_numpy())
+def _line(part: pd.DataFrame, pairs: pd.DataFrame, holding: set[str]) -> dict:
+    holds = part["key"].isin(holding)
+    rate = clustered_rate(holds.to_numpy(), part["problem"].to_numpy())
     first = {name: part[name].iloc[0] for name in ("stage", "condition", "variant")}
-    return {**first, "done": len(part), "completions": int(part["holds"].sum()), **interval("rate", rate)}
+    counts = {"done": len(part), "completions": int(holds.sum())}
+    return {**first, **counts, **interval("rate", rate), **interval("difference", _difference(part, pairs, holding))}
 
 
-def _difference(baseline: pd.DataFrame, part: pd.DataFrame) -> dict:
+def _difference(part: pd.DataFrame, pairs: pd.DataFrame, holding: set[str]) -> tuple[float, float, float]:
     if part["condition"].iloc[0] == BASELINE:
-        return interval("difference", (nan, nan, nan))
-    pairs = baseline.merge(part, on=PAIR, suffixes=("_base", ""))
-    return interval("difference", paired_rates(pairs["holds_base"], pairs["holds"], pairs["problem"])[0])
+        return nan, nan, nan
+    return paired_rates(pairs["key_base"].isin(holding), pairs["key"].isin(holding), pairs["problem"])[0]

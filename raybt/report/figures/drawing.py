@@ -37,5 +37,12 @@ class Drawing:
     def _saved(self, kind: str, metadata: dict[str, Any]) -> bytes:
         target = BytesIO()
         with house_style():
+            self._lay_out()
             self.figure.savefig(target, format=kind, metadata=metadata)
         return target.getvalue()
+
+    def _lay_out(self) -> None:
+        """Once: matplotlib would do it twice for each format, and it takes as long as drawing."""
+        if self.figure.get_layout_engine():
+            self.figure.draw_without_rendering()
+            self.figure.set_layout_engine(None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engine.kernels.triton_here import CARDS, compiled, interpreted, needs_triton
+from tests.engine.kernels.triton_here import CARDS, compiled, each_interpreted, needs_triton
 
 pytestmark = needs_triton
 
@@ -35,7 +35,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from raybt.engine.kernels.norm import add_norm
 
 for kind in (torch.float32, torch.bfloat16):
-    for width in (48, 128, 1536):
+    for width in (48, 1536):
         module = Qwen2RMSNorm(width, 1e-5).to(kind)
         module.weight.data.normal_()
         x, residual = (3 * torch.randn(5, 1, width, dtype=kind) for _ in range(2))
@@ -73,8 +73,8 @@ ROTATED = """
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from raybt.engine.kernels.rotate import rotate_and_write, write
 
-slots, heads, kv, length = 5, 6, 2, 32
-places = torch.arange(slots) * length + torch.tensor([0, 31, 7, 16, 1])
+slots, heads, kv, length = 3, 6, 2, 32
+places = torch.arange(slots) * length + torch.tensor([0, 31, 7])
 for kind in (torch.float32, torch.bfloat16, torch.float16):
     for dim in (16, 80, 128):
         for angles in (slots, 1):
@@ -161,9 +161,15 @@ print("same")
 """
 
 
-@pytest.mark.parametrize("program", [NORM, GATED, ROTATED, ACTED], ids=["norm", "gated", "rotate", "act"])
-def test_a_kernel_computes_what_the_stock_modules_do(program):
-    assert interpreted(ROUNDED + program) == "same"
+@pytest.fixture(scope="module")
+def told():
+    """What each program prints, or why it failed; one process runs them all, for each would take seconds to start."""
+    return each_interpreted(ROUNDED, norm=NORM, gated=GATED, rotate=ROTATED, act=ACTED)
+
+
+@pytest.mark.parametrize("kernel", ["norm", "gated", "rotate", "act"])
+def test_a_kernel_computes_what_the_stock_modules_do(told, kernel):
+    assert told[kernel] == "same"
 
 
 BFLOATS = "query key value cos sin out all_keys all_values both x_ptr y_ptr residual weight normed total"

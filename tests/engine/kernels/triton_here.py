@@ -1,5 +1,6 @@
 """Triton without a GPU: its interpreter runs a kernel, its compiler says what a card would get."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,28 @@ def interpreted(program: str) -> str:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=280, env=env)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran.stdout.strip()
+
+
+EACH = """
+import contextlib, io, json, traceback
+torch = __import__("torch")
+found = {}
+for name, program in PROGRAMS.items():
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            torch.manual_seed(0)
+            exec(compile(program, name, "exec"), dict(globals()))
+        found[name] = printed.getvalue().strip()
+    except Exception:
+        found[name] = traceback.format_exc()
+print(json.dumps(found))
+"""
+
+
+def each_interpreted(begin: str, **programs: str) -> dict[str, str]:
+    """What each of some programs prints that all begin alike, or the traceback of what failed in it."""
+    return json.loads(interpreted(f"{begin}\nPROGRAMS = {programs!r}\n{EACH}").splitlines()[-1])
 
 
 def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], capability: int, **options: int) -> Any:
