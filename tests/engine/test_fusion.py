@@ -47,7 +47,10 @@ def written(name, fusion=None):
     anatomy = with_fusion(dissect(family(name)))
     rule = Sampling(0.8, greedy=name != SAMPLED)
     decoder = Decoder(anatomy, rule, 16, 32, Bank(VECTORS), TRIGGERS, fusion)
-    done = {row.key: [list(row.token_ids), row.receipt, row.error] for row in decoder.run(rows(18 if name in REFILLED else 16))}
+    done = {
+        row.key: [list(row.token_ids), row.receipt, row.error]
+        for row in decoder.run(rows(18 if name in REFILLED else 16))
+    }
     how = {
         "notes": [*anatomy.notes, *decoder.notes],
         "fusion": decoder.fusion,

@@ -18,6 +18,7 @@ from raybt.store.folder import RunFolder
 from raybt.store.manifest import read_manifest
 from tests.commands import raybt, refusal
 from tests.fleet.conftest import small_config
+from tests.fleet.without_ray import without_ray
 
 TOY = Path(package.__file__).parent / "toy" / "model"
 CODE = """
@@ -67,7 +68,8 @@ def test_weights_that_are_no_numbers(tmp_path):
     weights = load_file(model / "model.safetensors")
     weights["model.layers.2.mlp.up_proj.weight"][3, 4] = torch.inf
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    ended, attempt = run(tmp_path, model)
+    with without_ray():
+        ended, attempt = run(tmp_path, model)
     assert ended.code == 2 and "NaN or infinity in model.layers.2.mlp.up_proj.weight" in ended.err
     assert "up_proj" in attempt["cause"]["message"] and (attempt["status"], attempt["rows"]) == ("failed", 0)
 
@@ -99,7 +101,8 @@ def test_a_stage_that_the_architecture_is_not_fit_for_stops_the_run_before_its_f
     )
     assert plain in code
     (model / "modeling_own.py").write_text(code.replace(plain, f"{bent}\n        return made"))
-    ended, attempt = run(tmp_path, model, stages={"lens": {"kind": "lens", "events": 4}})
+    with without_ray():
+        ended, attempt = run(tmp_path, model, stages={"lens": {"kind": "lens", "events": 4}})
     assert ended.code == 2 and "lens: not supported for qwen2" in ended.err and "take the lens stages out" in ended.err
     assert attempt["rows"] == 0 and "not supported" in attempt["cause"]["message"]
 

@@ -57,7 +57,7 @@ def shards(config):
 
 def test_submit_stop_submit_again_from_another_folder(head, tmp_path, monkeypatch, completions):
     monkeypatch.chdir(tmp_path)
-    many = {"problems": {"name": "raybt-toy", "limit": 40}, "sampling": {"samples": 2, "max_new_tokens": 100}}
+    many = {"problems": {"name": "raybt-toy", "limit": 24}, "sampling": {"samples": 2, "max_new_tokens": 100}}
     config = small_config("runs", "sent", **many)  # a relative folder: here, not where the job runs
     first = submit(config, head)
     assert first.job == "raybt-sent-1"
@@ -70,7 +70,7 @@ def test_submit_stop_submit_again_from_another_folder(head, tmp_path, monkeypatc
     client.stop_job(first.job)
     wait_for(lambda: client.get_job_status(first.job) == JobStatus.STOPPED, patience=60)
     before = shards(config)
-    assert 0 < len(completions(tmp_path / "runs" / "sent")) < 400
+    assert 0 < len(completions(tmp_path / "runs" / "sent")) < 240
 
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -79,10 +79,10 @@ def test_submit_stop_submit_again_from_another_folder(head, tmp_path, monkeypatc
     assert client.get_job_info(second.job).entrypoint.endswith("--address auto --allow-mixed")
     assert second.job == "raybt-sent-2" and next_name(client, "other") == "raybt-other-1"
     assert follow(second, said.append) == COMPLETE, "".join(said)
-    assert "400 of 400 rows done" in "".join(said)
+    assert "240 of 240 rows done" in "".join(said)
     after = {path.name: path.read_bytes() for path in (tmp_path / "runs/sent/completions").glob("[!.]*.parquet")}
     assert {name: after[name] for name in before} == before
-    assert len(completions(tmp_path / "runs" / "sent")) == 400
+    assert len(completions(tmp_path / "runs" / "sent")) == 240
     assert (tmp_path / "runs" / "sent" / "report.html").exists()
 
 

@@ -39,7 +39,7 @@ def phrases_table(rows: pd.DataFrame, events: pd.DataFrame, triggers: Triggers) 
 
 
 def _with_pairs(family: pd.DataFrame) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-    """(rows of a condition, the same beside the baseline's), condition by condition; which is the same for all phrases."""
+    """Of each condition its rows, and the same beside the baseline's; all phrases have them in common."""
     baseline = family.loc[family["condition"] == BASELINE, [*PAIR, "key"]]
     parts = (part for _, part in family.groupby("condition", sort=False))
     return [(part, baseline.merge(part[[*PAIR, "key"]], on=PAIR, suffixes=("_base", ""))) for part in parts]
