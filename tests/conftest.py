@@ -1,5 +1,6 @@
 """Shared by all tests: the shipped model, some of its problems, and one local Ray."""
 
+import gc
 import os
 import secrets
 
@@ -25,6 +26,11 @@ def uses_ray(path: Path) -> bool:
 def pytest_collection_modifyitems(items):
     """The tests of whole runs first: with two processes one of them does these, and the other all else meanwhile."""
     items.sort(key=lambda item: not uses_ray(item.path))  # a stable sort
+
+
+def pytest_collection_finish(session):
+    """What the modules imported stays to the end. statsmodels collects garbage at each call, and looks at all else."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
