@@ -33,6 +33,10 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+def pytest_sessionfinish(session):
+    gc.unfreeze()  # or Triton's bindings tell of leaks when Python ends
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """All tests of whole runs go to one process, so that they share one Ray; others file by file."""
