@@ -79,7 +79,8 @@ class Decoder:
             self.notes.append("fused kernels need a GPU and Triton; steps are computed by stock modules")
         self.steps = self.row_steps = self.slot_steps = 0
         self.draw = None if sampling.greedy else kernel_for(anatomy.device)
-        self.packs, self.masks = packs_of(anatomy.model), Masks(anatomy.model)
+        self.packs = [] if self.fusion == "compiled" else packs_of(anatomy.model)  # not all torch can trace them
+        self.masks = Masks(anatomy.model)
         self.swaps = swaps_of(anatomy.model, self.fusion)
         self.model = compiled(anatomy.model) if self.fusion == "compiled" else anatomy.model
         self.captures = capture and self.kernels

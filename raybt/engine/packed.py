@@ -25,8 +25,9 @@ FEW = 16
 """With fewer rows the stock way is faster."""
 TRIED = (160, 64, 16, 17, 19, 21, 22, 23)
 """Numbers of rows of a trial: whole tiles of 6 or 8 rows, and what remains of one."""
-WORK = 2**25
-"""Multiplications of one product of a trial at most: about a millisecond, as long as oneDNN takes to prepare one."""
+WORK = 2**28
+"""Multiplications of one product of a trial at most, some milliseconds. Not fewer: with less than all outputs oneDNN
+may compute otherwise (torch 2.11: 896 by 585 is independent of the number of rows, 896 by 1024 is not)."""
 TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers that read one tensor and so are one product, on small models faster than two or three."""
 HAVE_PACKED = (
