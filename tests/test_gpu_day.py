@@ -62,6 +62,8 @@ def test_every_kind_of_row_runs_and_every_kernel_equals_plain_torch(rehearsed):
         assert row["rows"] == 32 and row["errors"] == [] and row["receipts"] > 12 and row["tokens"] >= 96
         assert row.get("unlike_eager", 0) == 0
     assert {row["why"] for row in found(rehearsed, "runs", "waits")} == {None}
+    (refused,) = found(rehearsed, "runs", "refused_capture")
+    assert refused["ok"] and refused["unlike_eager"] == refused["graphs"] == 0
     kernels = found(rehearsed, "kernels", "kernels")
     assert {row["kernel"].partition("'")[0] for row in kernels} == {
         "attend_slots", "add_norm", "silu_product", "rotate_and_write", "write", "act"

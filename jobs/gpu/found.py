@@ -1,7 +1,6 @@
 """What a part finds, on disk and on the screen as soon as it is known."""
 
 import faulthandler
-import gc
 import json
 import os
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from raybt.engine.memory import release
 from raybt.errors import first_line
 
 POISONED = 3  # exit status: the device takes no more work from this process
@@ -91,11 +91,10 @@ class Found:
             self._fail(name, f"{type(error).__name__}: {first_line(error, 400)}")
         faulthandler.cancel_dump_traceback_later()
         self.write()
-        gc.collect()
-        if self.device != "cpu" and usable():
+        if self.device == "cpu" or usable():
             with suppress(RuntimeError):  # after a capture that broke torch's allocator
-                torch.cuda.empty_cache()
-        elif self.device != "cpu":
+                release(torch.device(self.device))
+        else:
             print(f"[{self.all['part']}] the device is unusable after {name}", flush=True)
             os._exit(POISONED)
 

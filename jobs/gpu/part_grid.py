@@ -1,6 +1,5 @@
 """A whole grid, prompts, refill and tail included, beside the steady step; the plain ways; a scan of 120 events."""
 
-import gc
 import time
 from functools import cache
 from itertools import product
@@ -14,6 +13,7 @@ from gpu.timing import filled, seconds_of, step_seconds
 
 from raybt.engine.anatomy import Anatomy
 from raybt.engine.decode import Decoder
+from raybt.engine.memory import release
 from raybt.engine.probe.scan import scan
 from raybt.engine.request import Completion, Request, Term, scaled
 
@@ -79,9 +79,7 @@ def grid(found: Found, anatomy: Anatomy, size: Sizes) -> None:
     finally:
         steady.close()
     del steady
-    gc.collect()
-    if anatomy.device.type == "cuda":
-        torch.cuda.empty_cache()
+    release(anatomy.device)
     decoder = Decoder(anatomy, RULE, size.slots, max(len(row.prompt) + row.max_new_tokens for row in rows))
     done: list[Completion] = []
     decoder.submit(rows)

@@ -36,6 +36,16 @@ class Bench:
         vectors = bank(self.anatomy)
         return Decoder(self.anatomy, RULE, self.slots, length, vectors, self.triggers, fusion=fusion, capture=capture)
 
+    def decoded(self, fusion: str | None, capture: bool) -> tuple[list[Completion], float, Decoder]:
+        """All rows, the seconds that they took, and the decoder that wrote them, closed."""
+        decoder = self.decoder(fusion, capture)
+        done: list[Completion] = []
+        try:
+            seconds = seconds_of(lambda: done.extend(decoder.run(self.rows)), self.anatomy.device)
+        finally:
+            decoder.close()
+        return done, seconds, decoder
+
 
 def made(name: str, device: str, quick: bool) -> Bench:
     """64 rows of 8 conditions, and as many again that come as these end."""
@@ -83,13 +93,8 @@ class Runs:
     def write(self, name: str, fusion: str, capture: bool) -> None:
         """Decode all rows, and hold them against what has been decoded before."""
         bench = self.bench(name)
-        decoder = bench.decoder(fusion, capture)
-        done: list[Completion] = []
-        try:
-            seconds = seconds_of(lambda: done.extend(decoder.run(bench.rows)), bench.anatomy.device)
-            graphs, notes, used = len(decoder.graphs.graphs), list(decoder.notes), decoder.fusion
-        finally:
-            decoder.close()
+        done, seconds, decoder = bench.decoded(fusion, capture)
+        graphs, notes, used = len(decoder.graphs.graphs), list(decoder.notes), decoder.fusion
         errors = [f"{one.key}: {one.error}" for one in done if one.error]
         tokens = {one.key: one.token_ids for one in done}
         self.tokens[name, fusion, capture] = tokens
@@ -129,13 +134,12 @@ class Runs:
         bench = self.bench("shipped")
         head = bench.anatomy.model.get_output_embeddings()
         waits = head.register_forward_hook(lambda _module, _given, logits: logits if logits.isnan().any() else None)
-        decoder = bench.decoder("none", True)
         try:
-            tokens = {one.key: one.token_ids for one in decoder.run(bench.rows)}
-            notes, graphs = list(decoder.notes), len(decoder.graphs.graphs)
+            done, _, decoder = bench.decoded("none", True)
         finally:
-            decoder.close()
             waits.remove()
+        tokens = {one.key: one.token_ids for one in done}
+        notes, graphs = list(decoder.notes), len(decoder.graphs.graphs)
         unlike, _ = parting(tokens, self.tokens.get(("shipped", "none", False), tokens))
         ok = not unlike and not graphs and bool(notes) == (self.device != "cpu")
         self.found.add("refused_capture", notes=notes, graphs=graphs, unlike_eager=unlike, ok=ok)

@@ -1,6 +1,5 @@
 """The decode loop: rows of many conditions stream through a fixed number of slots."""
 
-import gc
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,11 +15,11 @@ from raybt.engine.cache import GRAIN, SlotCache, rounded
 from raybt.engine.exits import Exits
 from raybt.engine.features import reach
 from raybt.engine.fusion import compiled, fused, swaps_of
-from raybt.engine.graph import Graphs
+from raybt.engine.graph import Graphs, Key
 from raybt.engine.hooks import Hooks
 from raybt.engine.kernels import by_triton
 from raybt.engine.masks import Masks, Sight, Unmasked
-from raybt.engine.memory import is_out_of_memory
+from raybt.engine.memory import is_out_of_memory, release
 from raybt.engine.noise import Race, integers
 from raybt.engine.packed import packed, packs_of
 from raybt.engine.prefill import Prefixes
@@ -31,7 +30,6 @@ from raybt.engine.sampling import choose, kernel_for
 from raybt.engine.slots import Slots, Standing, columns_of
 from raybt.engine.transfer import Fetched, sent
 
-BANK = 2  # where a graph's key says which vectors it reads
 WINDOW_GRAIN = 256  # of attended lengths on a GPU, where each is a graph of its own
 
 
@@ -146,12 +144,12 @@ class Decoder:
         grain = WINDOW_GRAIN if self.anatomy.device.type == "cuda" else GRAIN
         return min(-(-self.slots.window() // grain) * grain, self.cache.capacity)
 
-    def captured_by(self) -> tuple:
+    def captured_by(self) -> Key:
         """All that a step depends on beside what lies in buffers on the device."""
         awake, slots = self.hooks.awake, self.slots
         bank = self.hooks.banks if awake.directed else 0
-        state = frozenset(awake.used), frozenset(awake.directed), awake.resampling, slots.forcing, slots.watching
-        return (self.cache.window, self.unmasked is None, bank, *state)
+        hooks = frozenset(awake.used), frozenset(awake.directed), awake.resampling
+        return Key(self.cache.window, self.unmasked is None, bank, *hooks, slots.forcing, slots.watching)
 
     def forward(self) -> Tensor:
         """Logits of every slot's next token, [slots, vocabulary]."""
@@ -268,9 +266,7 @@ class Decoder:
         self.queue.extendleft(reversed([request for request in self.requests if request is not None]))
         self.close()
         del self.cache, self.prefixes, self.slots, self.race, self.draws, self.graphs, self.unmasked
-        gc.collect()  # a cache and its layers hold one another
-        if self.anatomy.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release(self.anatomy.device)
         self.allocate(slots)
         return done
 
@@ -284,7 +280,7 @@ class Decoder:
         self.bank = bank
         self.prefixes.clear()
         self.hooks.adopt(bank)
-        self.graphs.keep(lambda key: key[BANK] in (0, self.hooks.banks))
+        self.graphs.keep(lambda key: key.bank in (0, self.hooks.banks))
 
     def close(self) -> None:
         """Take the hooks off the model."""

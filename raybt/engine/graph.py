@@ -1,14 +1,35 @@
 """A step of the decode loop as one CUDA graph: the host launches it once where it launched hundreds of kernels."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from raybt.engine.memory import is_out_of_memory
 from raybt.errors import first_line
+
+
+class Key(NamedTuple):
+    """What the host decides of a step; steps of one key are one graph.
+
+    Attributes:
+        window: attended length.
+        masked: whether the model gets masks.
+        bank: which bank of vectors is read; 0 where none is.
+        used, directed, resampling: as in `coefficients.Awake`.
+        forcing, watching: as in `slots.Slots`.
+    """
+
+    window: int
+    masked: bool
+    bank: int
+    used: frozenset[str]
+    directed: frozenset[str]
+    resampling: bool
+    forcing: bool
+    watching: bool
 
 
 class Graphs:
@@ -36,12 +57,12 @@ class Graphs:
     ):
         self.device, self.told, self.most = device, told, most
         self.captures = captures and device.type == "cuda"
-        self.warm: set[Hashable] = set()
-        self.graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self.warm: set[Key] = set()
+        self.graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         if self.captures:
             self._make_ready()
 
-    def run(self, key: Hashable, step: Callable[[], None]) -> None:
+    def run(self, key: Key, step: Callable[[], None]) -> None:
         if key in self.graphs:
             self.graphs[key].replay()
         elif not self.captures:
@@ -52,7 +73,7 @@ class Graphs:
             self._run_aside(step)
             self.warm.add(key)
 
-    def _capture_first(self, key: Hashable, step: Callable[[], None]) -> None:
+    def _capture_first(self, key: Key, step: Callable[[], None]) -> None:
         """A capture runs nothing, so one that failed has changed nothing, and the step is still to be run."""
         try:
             self.graphs[key] = self._capture(step)
@@ -66,7 +87,7 @@ class Graphs:
         else:
             self.graphs[key].replay()
 
-    def keep(self, wanted: Callable[[Any], bool]) -> None:
+    def keep(self, wanted: Callable[[Key], bool]) -> None:
         """Drop all graphs but those whose key is wanted: the others' keys will not come again."""
         self.warm = set(filter(wanted, self.warm))
         self.graphs = {key: graph for key, graph in self.graphs.items() if wanted(key)}

@@ -21,6 +21,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def release(device: torch.device) -> None:
+    """Have torch give back to a GPU what nothing holds any more. A cache and its layers hold one another."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def bytes_per_slot(anatomy: Anatomy, length: int) -> int:
     """What a slot of this length takes: keys and values, logits and their fp32 copies, tokens."""
     size, passes = anatomy.model.dtype.itemsize, 1
@@ -42,8 +49,7 @@ def fit_slots(anatomy: Anatomy, length: int, asked: int | None = None, free: int
     """
     each = bytes_per_slot(anatomy, length)
     if free is None and anatomy.device.type == "cuda":
-        gc.collect()  # slots of earlier work, which torch then gives back to the device
-        torch.cuda.empty_cache()
+        release(anatomy.device)
         free = torch.cuda.mem_get_info(anatomy.device)[0]
     if free is None:
         return asked or ON_CPU

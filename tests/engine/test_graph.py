@@ -181,7 +181,7 @@ def test_graphs_of_other_vectors_are_dropped_with_them(decoder):
     """Else every wave would leave its own, until there is room for no more."""
     kept, graphs = decoder.captured_by(), Pretended(lambda note: None)
     decoder.graphs = graphs
-    untouched = (*kept[:2], 0, *kept[3:])
+    untouched = kept._replace(bank=0)
     for key in (kept, untouched) * 2:
         graphs.run(key, lambda: None)
     decoder.requests = [None] * len(decoder.requests)

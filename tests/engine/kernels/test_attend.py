@@ -2,17 +2,26 @@
 
 import pytest
 
-from tests.engine.kernels.triton_here import CARDS, compiled, interpreted, needs_triton
+from tests.engine.kernels.triton_here import CARDS, compiled, each_interpreted, needs_triton
 
 pytestmark = needs_triton
 
 ATTEND = """
+import numpy as np
 import torch
-from raybt.engine.kernels import attend
-from raybt.engine.kernels.attend import SPAN, attend_slots
+import triton.language as tl
+from triton.runtime import interpreter
+from raybt.engine.kernels.attend import SPAN, attend_slots, fits
 
-torch.manual_seed(0)
+dot = interpreter.InterpreterBuilder.create_dot
 
+def wide(x):
+    if x.dtype.scalar != tl.bfloat16:
+        return x
+    data = interpreter._convert_float(x.data, tl.bfloat16, tl.float32, None)
+    return interpreter.TensorHandle(data.view(np.float32), tl.float32)
+
+interpreter.InterpreterBuilder.create_dot = lambda self, a, b, *more: dot(self, wide(a), wide(b), *more)
 
 def drawn(slots, kv, group, dim, length, dtype=torch.float32):
     keys, values = torch.randn(2, slots, length, kv, dim).to(dtype).transpose(2, 3)
@@ -33,12 +42,11 @@ def defined(query, keys, values, positions, first, softcap):
 def far(ours, expected, most=1e-5):
     worst = float((ours - expected).abs().max())
     return [] if worst < most else [worst]
-
-
-wrong = []
 """
+"""The interpreter's product takes the bits of bfloat16 for whole numbers."""
 
 DEFINITION = """
+wrong = []
 # rows that end and begin at, before and after the cuts of blocks and of spans
 positions = torch.tensor([0, 17, 63, 64, SPAN - 1, SPAN, 2 * SPAN - 1, 2 * SPAN + 40])
 query, keys, values = drawn(len(positions), 2, 6, 32, 2 * SPAN + 41)
@@ -53,6 +61,12 @@ for kv, group, dim in ((3, 1, 64), (1, 16, 16)):
     query, keys, values = drawn(2, kv, group, dim, 90)
     positions = torch.tensor([40, 89])
     wrong += far(attend_slots(query, keys, values, positions), defined(query, keys, values, positions, None, None))
+
+# Qwen2 1.5B's heads in bf16, whose weights and sums are rounded to 8 bits
+query, keys, values = drawn(2, 2, 6, 128, 600, torch.bfloat16)
+positions = torch.tensor([255, 599])
+exact = defined(query.float(), keys.float(), values.float(), positions, None, None)
+wrong += far(attend_slots(query, keys, values, positions).float(), exact, 2**-8)
 print(wrong)
 """
 
@@ -73,12 +87,34 @@ print(attend_slots(query, keys, values, positions).isnan().flatten(1).any(1).tol
 """
 
 
-def test_attention_equals_the_definition():
-    assert interpreted(ATTEND + DEFINITION) == "[]"
+FITS = """
+def shapes(heads, kv, dim, width=None):
+    return torch.empty(2, heads, 1, dim), torch.empty(2, kv, 8, dim), torch.empty(2, kv, 8, width or dim)
+
+print(fits(*shapes(12, 2, 128)), fits(*shapes(16, 1, 64)))
+narrow, loose = shapes(12, 2, 96), [x.transpose(2, 3).contiguous().transpose(2, 3) for x in shapes(4, 2, 64)]
+mixed = [x.to(dtype) for x, dtype in zip(shapes(4, 2, 64), (torch.float32, torch.bfloat16, torch.bfloat16))]
+refused = [narrow, shapes(12, 2, 192, 128), shapes(34, 2, 64), shapes(4, 2, 8), loose, mixed]
+print(*[fits(*given) for given in refused])
+"""
 
 
-def test_a_rows_bits_are_its_own():
-    assert interpreted(ATTEND + BESIDE).splitlines() == ["True", "True", "True", "[False, True, False, False]"]
+@pytest.fixture(scope="module")
+def told():
+    """What each program prints, or why it failed; one process runs them all, for each would take seconds to start."""
+    return each_interpreted(ATTEND, definition=DEFINITION, beside=BESIDE, fits=FITS)
+
+
+def test_attention_equals_the_definition(told):
+    assert told["definition"] == "[]"
+
+
+def test_what_it_takes(told):
+    assert told["fits"].splitlines() == ["True True", "False False False False False False"]
+
+
+def test_a_rows_bits_are_its_own(told):
+    assert told["beside"].splitlines() == ["True", "True", "True", "[False, True, False, False]"]
 
 
 TYPES = dict.fromkeys(("positions", "first"), "*i64") | dict.fromkeys(("scale", "softcap"), "fp32")
@@ -114,22 +150,3 @@ def test_what_has_no_tile_is_left_to_torch():
     assert tile(128, 2, CARDS[90]) == (64, 3) and tile(128, 2, CARDS[89]) == (64, 2)
     assert tile(256, 4, CARDS[89]) == (16, 2) == tile(512, 4, CARDS[89])
     assert tile(1024, 4, CARDS[89]) is None
-
-
-FITS = """
-import torch
-from raybt.engine.kernels.attend import fits
-
-def shapes(heads, kv, dim, width=None, dtype=torch.bfloat16):
-    return torch.empty(2, heads, 1, dim), torch.empty(2, kv, 8, dim), torch.empty(2, kv, 8, width or dim)
-
-print(fits(*shapes(12, 2, 128)), fits(*shapes(16, 1, 64)))
-narrow, loose = shapes(12, 2, 96), [x.transpose(2, 3).contiguous().transpose(2, 3) for x in shapes(4, 2, 64)]
-mixed = [x.to(dtype) for x, dtype in zip(shapes(4, 2, 64), (torch.float32, torch.bfloat16, torch.bfloat16))]
-refused = [narrow, shapes(12, 2, 192, 128), shapes(34, 2, 64), shapes(4, 2, 8), loose, mixed]
-print(*[fits(*given) for given in refused])
-"""
-
-
-def test_what_it_takes():
-    assert interpreted(FITS).splitlines() == ["True True", "False False False False False False"]

@@ -40,8 +40,7 @@ def interpreted(program: str) -> str:
 
 
 EACH = """
-import contextlib, io, json, traceback
-torch = __import__("torch")
+import contextlib, io, json, torch, traceback
 found = {}
 for name, program in PROGRAMS.items():
     printed = io.StringIO()
