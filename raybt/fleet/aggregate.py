@@ -10,6 +10,7 @@ import ray
 from raybt.fleet.joining import events_of, planned_rows, tokens_of, with_grades
 from raybt.fleet.judging import Jury, judge_completions, make_jury
 from raybt.fleet.study_tables import measure_study
+from raybt.fleet.tasks import results
 from raybt.plan.layout import CONTROL, DIRECTION
 from raybt.plan.rows import Plan
 from raybt.store.folder import RunFolder
@@ -51,7 +52,7 @@ def summarise_all(plan: Plan, jury: Jury, there: Done) -> list[dict[str, pa.Tabl
     """One task a family: a stage under one prompt variant, with its own baseline."""
     shared = ray.put(jury)
     families = [family for _, family in planned_rows(plan, there).groupby(["stage", "variant"], sort=False)]
-    return ray.get([summarise_family.remote(shared, there.shards, family) for family in families])
+    return results([summarise_family.remote(shared, there.shards, family) for family in families])
 
 
 def joined_up(parts: list[dict[str, pa.Table]]) -> dict[str, pa.Table]:

@@ -12,6 +12,7 @@ import ray
 from raybt.config import Triggers
 from raybt.fleet.job import pack
 from raybt.fleet.joining import beside
+from raybt.fleet.tasks import results
 from raybt.plan.rows import Plan
 from raybt.store.folder import RunFolder
 from raybt.store.schemas import COMPLETIONS, EVENTS, GRADES
@@ -69,7 +70,7 @@ def judge_completions(plan: Plan, folder: RunFolder, there: Done) -> Jury:
     jury = make_jury(plan, folder)
     shared, shards = ray.put(jury), there.shards
     groups = [shards[start : start + SHARDS_A_TASK] for start in range(0, len(shards), SHARDS_A_TASK)]
-    ray.get([judge_shards.remote(shared, group) for group in groups])
+    results([judge_shards.remote(shared, group) for group in groups])
     for kind in ("events", "grades"):  # judgements of shards that are no longer there
         wanted = {beside(shard, kind) for shard in shards}
         for name, _ in folder.list(kind):

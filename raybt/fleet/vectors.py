@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from rich.console import Console
 from safetensors.numpy import save
 
@@ -21,6 +20,7 @@ from raybt.fleet.joining import beside, of_keys
 from raybt.fleet.made import made_vectors, vector_file, wanted_vectors
 from raybt.fleet.selection import Chosen
 from raybt.fleet.standing import given, stand
+from raybt.fleet.tasks import results
 from raybt.fleet.wave import make_job, remove_tokens
 from raybt.measure.contrast import matched_positions, sampled_positions, written_positions
 from raybt.plan.rows import Plan
@@ -103,7 +103,7 @@ def measure(
         texts = _texts(plan, read_completions(folder, shards), jobs)
         kinds = {name: recipes[name].kind for name in jobs}
         reader = crew.hire(1)[0]
-        found = ray.get(reader.read_sites.remote(make_job(plan, folder), texts, jobs, missing, kinds))
+        (found,) = results([reader.read_sites.remote(make_job(plan, folder), texts, jobs, missing, kinds)])
         remove_tokens(folder)
     for name, sites in missing.items():
         recipe = recipes[name]

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from raybt.fleet import tasks
 from raybt.fleet.board import Snapshot
 from raybt.fleet.cause import Cause
 from raybt.fleet.crew import Crew
@@ -18,8 +19,6 @@ from raybt.store.folder import RunFolder
 
 POLL = 0.25
 NODES_EVERY = 2.0
-PATIENCE = 600.0
-"""Seconds that a replica whose node died may wait for a place on another: a cluster may have to fetch one."""
 
 
 @dataclass
@@ -52,12 +51,12 @@ class Nodes:
         for number, (since, address) in list(self.waiting.items()):
             if state.posts[number].node in self.alive:
                 del self.waiting[number]
-            elif now - since > PATIENCE:
+            elif now - since > tasks.PATIENCE:
                 del self.waiting[number]
                 self._give_up(number, address)
 
     def _give_up(self, number: int, address: str) -> None:
-        why = f"the node {address} died, and no other had a place for its replica within {lasting(PATIENCE)}"
+        why = f"the node {address} died, and no other had a place for its replica within {lasting(tasks.PATIENCE)}"
         ray.get(self.board.fail.remote(Cause(f"replica {number} was given up", "NodeDiedError", why)))
         self.crew.give_up(number)
 
