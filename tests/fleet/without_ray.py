@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from raybt.config import Config
-from raybt.fleet import aggregate, board, driver, judging, replica, vectors, watching, wave
+from raybt.fleet import aggregate, board, driver, judging, replica, tasks, vectors, watching, wave
 from raybt.fleet.job import IN_FLIGHT, cut
 
 ONE_AT_A_TIME = threading.RLock()  # as an actor answers
@@ -87,13 +87,13 @@ def plain(task: Any) -> Any:
 def without_ray() -> Iterator[None]:
     """Runs within it are of this process alone."""
     here = SimpleNamespace(
-        get=lambda found: found,
+        get=lambda found, timeout=None: found,
         put=lambda found: found,
         util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"),
         get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
     )
     with pytest.MonkeyPatch.context() as patch:
-        for module in (aggregate, board, judging, replica, vectors, watching):
+        for module in (aggregate, board, judging, replica, tasks, watching):
             patch.setattr(module, "ray", here)
         patch.setattr(judging, "judge_shards", plain(judging.judge_shards))
         patch.setattr(aggregate, "summarise_family", plain(aggregate.summarise_family))
