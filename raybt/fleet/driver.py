@@ -9,7 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from raybt.config import Config
-from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE
+from raybt.errors import COMPLETE, FAILED_ROWS, FAILURE, Failure
 from raybt.fleet.aggregate import aggregate, is_aggregated
 from raybt.fleet.cause import Cause
 from raybt.fleet.cluster import enter
@@ -18,6 +18,7 @@ from raybt.fleet.crew import Crew
 from raybt.fleet.naming import name_rows
 from raybt.fleet.selection import Chosen, choose, rows_of_stages
 from raybt.fleet.standing import given, stand
+from raybt.fleet.tasks import has_cpu
 from raybt.plan.rows import Plan
 from raybt.publish import publish
 from raybt.store.folder import RunFolder
@@ -86,6 +87,8 @@ def run(
         if reported and not is_aggregated(plan, folder, found):
             course.connect()
             crew.dismiss()
+            if course.cause and not has_cpu():  # what took the nodes has ended the wave: it is the news, not that
+                raise Failure(course.cause.line)  # nothing is left to judge with
             course.say(f"judging and summarising {len(found.keys):,} rows")
             aggregate(plan, standing.decided, folder, found)
         stack.close()

@@ -31,7 +31,12 @@ def results(tasks: Sequence[Any]) -> list[Any]:
         try:
             return ray.get(list(tasks), timeout=LOOK_EVERY)
         except GetTimeoutError:
-            if ray.cluster_resources().get("CPU", 0):
+            if has_cpu():
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > PATIENCE:
                 raise NoNodeError(f"the cluster was without a CPU for {lasting(PATIENCE)}; run it again") from None
+
+
+def has_cpu() -> bool:
+    """Whether a node of the cluster has a CPU, free or not."""
+    return ray.cluster_resources().get("CPU", 0) > 0

@@ -89,6 +89,7 @@ def without_ray() -> Iterator[None]:
     here = SimpleNamespace(
         get=lambda found, timeout=None: found,
         put=lambda found: found,
+        cluster_resources=lambda: {"CPU": 1},
         util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"),
         get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
     )
